@@ -1,0 +1,132 @@
+"""Box conversions, overlaps, anchors and decoding: the geometry that everything else shares.
+
+Formats are those of ``utils/structures.py``: ``xyxy`` corners, ``xywh`` centre and size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from utils.structures import AnchorTable
+
+
+def xywh_to_xyxy(boxes: Tensor) -> Tensor:
+    """Centre and size (..., 4) to corners (..., 4), any unit."""
+    centre, half = boxes[..., :2], boxes[..., 2:4] / 2
+    return torch.cat((centre - half, centre + half), dim=-1)
+
+
+def xyxy_to_xywh(boxes: Tensor) -> Tensor:
+    """Corners (..., 4) to centre and size (..., 4), any unit."""
+    low, high = boxes[..., :2], boxes[..., 2:4]
+    return torch.cat(((low + high) / 2, high - low), dim=-1)
+
+
+def box_area(boxes: Tensor) -> Tensor:
+    """Area (...,) of ``xyxy`` boxes (..., 4); negative where a box is inside out."""
+    return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
+
+
+def elementwise_iou(boxes1: Tensor, boxes2: Tensor, eps: float = 1e-7) -> Tensor:
+    """Intersection over union of box i with box i, differentiable.
+
+    Args:
+        boxes1, boxes2: (N, 4) ``xyxy``, one unit for both.
+        eps: added to the union, in squared box units, so that two empty boxes give 0 and not NaN.
+
+    Returns:
+        (N,) in [0, 1].
+    """
+    low = torch.maximum(boxes1[..., :2], boxes2[..., :2])
+    high = torch.minimum(boxes1[..., 2:4], boxes2[..., 2:4])
+    sides = (high - low).clamp(min=0)
+    intersection = sides[..., 0] * sides[..., 1]
+    return intersection / (box_area(boxes1) + box_area(boxes2) - intersection + eps)
+
+
+def pairwise_iou(boxes1: Tensor, boxes2: Tensor, eps: float = 0.0) -> Tensor:
+    """Intersection over union of every box with every box.
+
+    Args:
+        boxes1: (n, 4) ``xyxy``; boxes2: (m, 4) ``xyxy``, the same unit.
+        eps: added to the union, in squared box units.
+
+    Returns:
+        (n, m) in [0, 1]; NaN for a pair of empty boxes where eps is 0.
+    """
+    return elementwise_iou(boxes1[:, None], boxes2[None], eps)
+
+
+def clip_boxes(boxes: Tensor, height: float, width: float) -> Tensor:
+    """``xyxy`` boxes (..., 4) clipped to an image of the given size, in pixels."""
+    limits = boxes.new_tensor([width, height, width, height])
+    return torch.minimum(boxes.clamp(min=0), limits)
+
+
+def build_anchor_table(
+    anchors_px: Tensor, strides: Sequence[float], grids: Sequence[tuple[int, int]]
+) -> AnchorTable:
+    """Lay the anchors of all levels out in one row: level by level, then anchor, row, column.
+
+    Args:
+        anchors_px: (L, A, 2) widths and heights in pixels; sets device and floating-point type.
+        strides: L values, pixels per cell.
+        grids: L pairs (rows, columns).
+    """
+    device, per_level = anchors_px.device, anchors_px.shape[1]
+    columns: dict[str, list[Tensor]] = {"level": [], "shape": [], "cell": [], "stride": [], "size": []}
+    offsets, first = [], 0
+    for level, (stride, (rows, cols)) in enumerate(zip(strides, grids, strict=True)):
+        shape, row, col = torch.meshgrid(
+            torch.arange(per_level, device=device),
+            torch.arange(rows, device=device),
+            torch.arange(cols, device=device),
+            indexing="ij",
+        )
+        shape = shape.reshape(-1)
+        columns["level"].append(torch.full_like(shape, level))
+        columns["shape"].append(shape)
+        columns["cell"].append(torch.stack((col.reshape(-1), row.reshape(-1)), dim=1).to(anchors_px.dtype))
+        columns["stride"].append(anchors_px.new_full((len(shape), 1), float(stride)))
+        columns["size"].append(anchors_px[level][shape])
+        offsets.append(first)
+        first += len(shape)
+    tables = {name: torch.cat(parts) for name, parts in columns.items()}
+    return AnchorTable(**tables, grids=tuple((int(r), int(c)) for r, c in grids), offsets=tuple(offsets))
+
+
+def flatten_levels(raw: Sequence[Tensor]) -> Tensor:
+    """Raw maps, L tensors (B, A, H, W, 5 + C), to one tensor (B, N, 5 + C) in the order of the anchor table."""
+    return torch.cat([level.flatten(1, 3) for level in raw], dim=1)
+
+
+def decode_cell_boxes(raw_boxes: Tensor, anchor_cells: Tensor) -> Tensor:
+    """Decode boxes relative to their own cell: x, y = 2 sigmoid(t) - 0.5 and w, h = (2 sigmoid(t))^2 anchor.
+
+    Args:
+        raw_boxes: (..., 4) network outputs.
+        anchor_cells: (..., 2) anchor width and height in cells (pixels divided by the stride).
+
+    Returns:
+        (..., 4) ``xywh`` in cells; the centre lies in (-0.5, 1.5) of its cell, a side is at most 4 anchors.
+    """
+    scaled = raw_boxes.sigmoid() * 2
+    return torch.cat((scaled[..., :2] - 0.5, scaled[..., 2:4].square() * anchor_cells), dim=-1)
+
+
+def decode_predictions(flat: Tensor, table: AnchorTable) -> Tensor:
+    """Network outputs to boxes and probabilities.
+
+    Args:
+        flat: (B, N, 5 + C) raw outputs, from :func:`flatten_levels`.
+        table: the N anchors.
+
+    Returns:
+        (B, N, 5 + C): x, y, w, h in pixels of the network input, objectness and class probabilities in [0, 1].
+    """
+    boxes = decode_cell_boxes(flat[..., :4], table.size / table.stride)
+    centre = (boxes[..., :2] + table.cell) * table.stride
+    return torch.cat((centre, boxes[..., 2:] * table.stride, flat[..., 4:].sigmoid()), dim=-1)

@@ -1,0 +1,131 @@
+"""The records that travel between the parts of the program, with their shapes.
+
+Shape legend
+    B images in a batch             N anchors of all levels, flattened level by level, anchor, row, column
+    A anchors per grid cell         L detection levels
+    C classes                       P positives (anchor and object pairs)
+    M ground-truth boxes of a batch n boxes of one image
+    H, W rows and columns of a grid or an image
+
+Box formats
+    ``xyxy``  left, top, right, bottom; pixels unless a name says otherwise
+    ``xywh``  centre x, centre y, width, height
+    ``xywhn`` the same, divided by image width and height: values in [0, 1]
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from torch import Tensor
+
+
+class ImageGeometry(NamedTuple):
+    """How a network input was made from an image: ``input = original * scale + pad``, per axis.
+
+    Attributes:
+        original_hw: height and width of the decoded image in pixels.
+        scale: factors ``(y, x)``.
+        pad: border added at the top and at the left, ``(top, left)``, in input pixels.
+    """
+
+    original_hw: tuple[int, int]
+    scale: tuple[float, float]
+    pad: tuple[float, float]
+
+
+class Sample(NamedTuple):
+    """One item of a data set, ready to be collated.
+
+    Attributes:
+        image: (H, W, 3) uint8, RGB.
+        labels: (n, 5) float32 rows of class, x, y, w, h (``xywhn`` of ``image``).
+        path: file that the (first) image came from.
+        geometry: how ``image`` came from that file; None where augmentation mixed several.
+        index: position in the data set.
+    """
+
+    image: np.ndarray
+    labels: np.ndarray
+    path: str
+    geometry: ImageGeometry | None
+    index: int
+
+
+class Batch(NamedTuple):
+    """Collated samples.
+
+    Attributes:
+        images: (B, 3, H, W) uint8, RGB; divide by 255 on the device.
+        targets: (M, 6) float32 rows of image (position in the batch), class, x, y, w, h (``xywhn``).
+        paths, geometries, indices: B entries each, as in :class:`Sample`.
+    """
+
+    images: Tensor
+    targets: Tensor
+    paths: tuple[str, ...]
+    geometries: tuple[ImageGeometry | None, ...]
+    indices: tuple[int, ...]
+
+
+class AnchorTable(NamedTuple):
+    """What is known of each of the N anchors before the network has spoken.
+
+    Attributes:
+        level: (N,) int64, index of the detection level.
+        shape: (N,) int64, index of the anchor shape within its level.
+        cell: (N, 2) column and row of the grid cell.
+        stride: (N, 1) pixels per cell.
+        size: (N, 2) anchor width and height in pixels.
+        grids: L pairs (rows, columns).
+        offsets: first anchor of each level, L values.
+    """
+
+    level: Tensor
+    shape: Tensor
+    cell: Tensor
+    stride: Tensor
+    size: Tensor
+    grids: tuple[tuple[int, int], ...]
+    offsets: tuple[int, ...]
+
+
+class Assignment(NamedTuple):
+    """Which anchors answer for which objects.
+
+    Attributes:
+        image: (P,) int64, image in the batch.
+        anchor: (P,) int64, anchor in [0, N).
+        target: (P,) int64, row of the (M, 6) targets.
+    """
+
+    image: Tensor
+    anchor: Tensor
+    target: Tensor
+
+
+class LossOutput(NamedTuple):
+    """What the criterion returns.
+
+    Attributes:
+        total: scalar, sum of the parts times the batch size; call ``backward`` on it.
+        parts: name to weighted scalar, detached; what is logged.
+    """
+
+    total: Tensor
+    parts: dict[str, Tensor]
+
+
+class Detections(NamedTuple):
+    """Boxes found in one image, best score first.
+
+    Attributes:
+        boxes: (n, 4) ``xyxy`` pixels.
+        scores: (n,) in [0, 1].
+        classes: (n,) int64.
+    """
+
+    boxes: Tensor
+    scores: Tensor
+    classes: Tensor

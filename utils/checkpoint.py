@@ -1,0 +1,200 @@
+"""Checkpoints: plain tensors and data in one file, written whole or not at all, and read without trusting it.
+
+Keys of a checkpoint (a run may add others):
+    model          state dict of the network
+    ema            state dict of its moving average; not in a stripped file
+    cfg            the model YAML as data, with nc and anchors
+    names          class index to name
+    hyp, opt       resolved hyper-parameters and options
+    data           what is known of the data set
+    image_size     pixels
+    epoch          last finished epoch, from 0; -1 in a stripped file, which cannot be resumed
+    metrics, best_fitness, best_epoch
+    format, date, git, versions            added on saving
+"""
+
+from __future__ import annotations
+
+import datetime
+import functools
+import logging
+import os
+import platform
+import subprocess
+import tempfile
+import zipfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from utils.errors import UserError, unknown_name
+
+FORMAT = "yolo-losses/1"
+_FAMILY = FORMAT.partition("/")[0]
+_PROGRAM_FOLDER = Path(__file__).resolve().parent.parent
+_KEPT_WHEN_STRIPPED = (
+    *("model", "cfg", "names", "hyp", "opt", "data", "image_size", "metrics", "best_fitness", "best_epoch"),
+    *("format", "date", "git", "versions"),
+)
+
+log = logging.getLogger(__name__)
+
+
+def save_checkpoint(path: str | Path, state: Mapping[str, Any]) -> None:
+    """Write a checkpoint. A run that dies meanwhile leaves the previous file as it was.
+
+    Args:
+        path: file to write; its folder must exist.
+        state: tensors, numbers, text, None, and mappings, lists and tuples of them.
+
+    Raises:
+        TypeError: another kind of value; the message names its key.
+    """
+    path = Path(path)
+    header = {"date": datetime.datetime.now().astimezone().isoformat(timespec="seconds"), "git": _git_commit()}
+    header["versions"] = {"python": platform.python_version(), "torch": str(torch.__version__)}
+    content = {**header, **_plain(state, ""), "format": FORMAT}
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp makes private files
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def load_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Read a checkpoint of this program, to CPU memory. Code in a file is never run.
+
+    Raises:
+        UserError: no such file, a damaged one, one with pickled code, or one of another program or version.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise _missing(path)
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except Exception as error:  # torch reports foreign and damaged files by half a dozen types
+        raise _foreign(path, error) from None
+    version = content.get("format") if isinstance(content, dict) else None
+    if not isinstance(version, str) or version.partition("/")[0] != _FAMILY:
+        raise UserError(f"{path}: expected a checkpoint of this program (format {FORMAT!r}) but found another file")
+    if version != FORMAT:
+        raise UserError(f"{path}: expected checkpoint format {FORMAT!r} but found {version!r}")
+    return content
+
+
+def strip_checkpoint(path: str | Path) -> None:
+    """Reduce a checkpoint, in place, to what validation, detection and fine-tuning need; the averaged weights stay."""
+    content = load_checkpoint(path)
+    stripped = {key: content[key] for key in _KEPT_WHEN_STRIPPED if key in content}
+    # The weights stay float32: half would flush small batch-norm variances and move the metrics that were logged.
+    stripped["model"] = content.get("ema") or content["model"]
+    stripped["epoch"] = -1
+    save_checkpoint(path, stripped)
+
+
+def transfer(
+    model_state: Mapping[str, Tensor], weights_state: Mapping[str, Tensor], exclude: Iterable[str] = ()
+) -> tuple[dict[str, Tensor], int]:
+    """Take over what fits by name and shape.
+
+    Args:
+        model_state: state dict of the network to fill.
+        weights_state: state dict to take from.
+        exclude: parts of names to leave alone, e.g. ``anchors``.
+
+    Returns:
+        A complete state dict for the network, and how many of its entries came from ``weights_state``.
+    """
+    excluded = tuple(exclude)
+    taken = {
+        name: weights_state[name]
+        for name, value in model_state.items()
+        if name in weights_state
+        and weights_state[name].shape == value.shape
+        and not any(part in name for part in excluded)
+    }
+    return {**model_state, **taken}, len(taken)
+
+
+def newest_checkpoint(folder: str | Path = ".") -> Path:
+    """The ``last*.pt`` below a folder that was written most recently: what a bare ``--resume`` continues.
+
+    Raises:
+        UserError: there is none.
+    """
+    files = [file for file in Path(folder).rglob("last*.pt") if file.is_file()]
+    if not files:
+        raise UserError(f"{Path(folder).resolve()}: expected a last.pt to resume from, here or below, but found none")
+    return max(files, key=lambda file: file.stat().st_mtime_ns)
+
+
+def _plain(value: Any, key: str) -> Any:
+    """Copy of a value in the types that a safe load accepts; tensors are detached, and freed of larger storages."""
+    if value is None or type(value) in (bool, int, float, str):
+        return value
+    if isinstance(value, Tensor):
+        tensor = value.detach()
+        return tensor.clone() if tensor.untyped_storage().nbytes() > tensor.nbytes else tensor
+    if isinstance(value, Mapping):
+        return {_plain_key(name, key): _plain(entry, f"{key}.{name}".lstrip(".")) for name, entry in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(_plain(entry, f"{key}[{index}]") for index, entry in enumerate(value))
+    kind = f"{type(value).__module__}.{type(value).__qualname__}"
+    raise TypeError(f"checkpoint key {key!r}: expected tensors and plain data but got {kind}: {value!r:.80}")
+
+
+def _plain_key(name: Any, key: str) -> str | int:
+    if type(name) not in (str, int):
+        raise TypeError(f"checkpoint key {key!r}: expected names or whole numbers as keys but got {name!r:.80}")
+    return name
+
+
+def _missing(path: Path) -> UserError:
+    folder = path.parent if path.parent.is_dir() else Path()
+    nearby = [*folder.glob("*.pt"), *Path().glob("runs/train/*/weights/*.pt")]
+    return unknown_name("checkpoint file", path, {str(file) for file in nearby})
+
+
+def _foreign(path: Path, error: Exception) -> UserError:
+    with path.open("rb") as file:
+        start = file.read(2)
+    if not zipfile.is_zipfile(path) and start[:1] != b"\x80":
+        return UserError(f"{path}: expected a checkpoint but found a damaged file, or one that is no checkpoint at all")
+    if "TorchScript" in str(error):
+        return UserError(f"{path}: expected a checkpoint of this program but found a TorchScript archive")
+    if "global" in str(error).lower() or "class" in str(error).lower():
+        return UserError(
+            f"{path}: holds pickled code, as checkpoints of YOLOv5 and Ultralytics do; it is not trusted and was "
+            "not run. This program reads its own checkpoints, which are plain tensors and data"
+        )
+    return UserError(f"{path}: expected a checkpoint but found a damaged file")
+
+
+@functools.cache
+def _git_commit() -> str | None:
+    """Commit of this program, None outside its own repository (not that of a repository around it)."""
+    if not (_PROGRAM_FOLDER / ".git").exists():
+        return None
+    command = ["git", "-C", str(_PROGRAM_FOLDER), "rev-parse", "HEAD"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() or None
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,220 @@
+"""What every command shares: flags, the same options from Python, run folders, devices, messages and progress."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import difflib
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+from tqdm import tqdm
+
+from utils import distributed
+from utils.errors import UserError, unknown_name
+from utils.hyperparameters import Hyperparameters
+
+_PROGRAM_FOLDER = Path(__file__).resolve().parent.parent
+_NOT_GIVEN = object()
+
+
+class CommandParser(argparse.ArgumentParser):
+    """An argument parser whose errors are one message, and name the nearest flag. Unique prefixes are accepted."""
+
+    def parse_args(self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None) -> Any:
+        """Parse a command line; an unknown flag exits with 2 and names the nearest one."""
+        options, extra = self.parse_known_args(args, namespace)
+        if extra:
+            self.error(self._explain_unknown(extra[0]))
+        return options
+
+    def given(self, args: Sequence[str] | None = None) -> dict[str, Any]:
+        """The options that a command line names, without any default; feed them to :func:`options_from`."""
+        blank = argparse.Namespace(**{action.dest: _NOT_GIVEN for action in self._actions if action.dest != "help"})
+        options = vars(self.parse_args(args, blank))
+        return {name: value for name, value in options.items() if value is not _NOT_GIVEN}
+
+    def option_actions(self) -> dict[str, argparse.Action]:
+        """Every spelling that Python code may use (``img_size`` for ``--img-size``) with the action behind it."""
+        actions = {}
+        for action in self._actions:
+            if action.dest != "help":
+                spellings = [flag.lstrip("-").replace("-", "_") for flag in action.option_strings]
+                actions |= dict.fromkeys([*spellings, action.dest], action)
+        return actions
+
+    def error(self, message: str) -> NoReturn:
+        """Print one message without the page of usage, and exit with 2."""
+        self.exit(2, f"error: {message}\n{self.prog} --help lists all flags\n")
+
+    def _explain_unknown(self, argument: str) -> str:
+        if not argument.startswith("-"):
+            return f"unexpected argument {argument!r}: every option starts with '--'"
+        flag = argument.split("=")[0]
+        known = [spelling for action in self._actions for spelling in action.option_strings]
+        setting = flag.lstrip("-").replace("-", "_")
+        if "--set" in known and setting in {field.name for field in dataclasses.fields(Hyperparameters)}:
+            return f"unknown flag {flag!r}: {setting} is a hyper-parameter, write '--set {setting}=VALUE'"
+        near = difflib.get_close_matches(flag, known, n=1, cutoff=0.5)
+        return f"unknown flag {flag!r}." + (f" Did you mean {near[0]!r}?" if near else "")
+
+
+def options_from(parser: CommandParser, given: Mapping[str, Any]) -> argparse.Namespace:
+    """The options that a command line would give: the parser's defaults, overridden and checked in the same way.
+
+    Args:
+        parser: the command's parser.
+        given: options by name, ``batch_size=8`` for ``--batch-size 8``; text is read as on the command line.
+
+    Raises:
+        UserError: an option that the command does not have, or a value that its flag would refuse.
+    """
+    actions = parser.option_actions()
+    options = argparse.Namespace(**{action.dest: action.default for action in actions.values()})
+    for name, value in given.items():
+        if name not in actions:
+            raise unknown_name("option", name, actions, parser.prog)
+        setattr(options, actions[name].dest, _checked_option(actions[name], value, f"{parser.prog}: {name}"))
+    return options
+
+
+def _checked_option(action: argparse.Action, value: Any, where: str) -> Any:
+    unchanged = [action.default, *([action.const] if action.nargs == "?" else [])]
+    if any(type(value) is type(accepted) and value == accepted for accepted in unchanged):
+        return value
+    if action.nargs == 0:
+        if not isinstance(value, bool):
+            raise UserError(f"{where}: expected True or False but got {value!r}")
+        return value
+    if action.nargs in ("*", "+") or isinstance(action.nargs, int):
+        entries = value if isinstance(value, list | tuple) else [value]
+        if (action.nargs == "+" and not entries) or (isinstance(action.nargs, int) and len(entries) != action.nargs):
+            raise UserError(f"{where}: expected {'1 or more' if action.nargs == '+' else action.nargs} values")
+        return [_checked_value(action, entry, where) for entry in entries]
+    return _checked_value(action, value, where)
+
+
+def _checked_value(action: argparse.Action, value: Any, where: str) -> Any:
+    convert = action.type or str
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    # int(2.5) succeeds where '--epochs 2.5' would not: convert the spelling, not the value.
+    readable = isinstance(value, str) or (convert is not str and isinstance(value, int | float))
+    try:
+        if not readable or isinstance(value, bool):
+            raise ValueError
+        result = convert(str(value))
+    except (ValueError, TypeError, argparse.ArgumentTypeError) as error:
+        expected = {int: "a whole number", float: "a number", str: "text"}.get(convert, str(error) or "another value")
+        raise UserError(f"{where}: expected {expected} but got {value!r}") from None
+    if action.choices is not None and result not in action.choices:
+        raise unknown_name("value", result, action.choices, where)
+    return result
+
+
+def run_main(function: Callable[[], Any]) -> None:
+    """Run a command: a :class:`UserError` prints as one ``error:`` message and exits with 2, Ctrl-C exits with 130."""
+    try:
+        function()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+
+
+class _ConsoleHandler(logging.Handler):
+    """Plain messages to stdout, warnings to stderr, above a progress bar and never through it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        serious = record.levelno >= logging.WARNING
+        stream = sys.stderr if serious else sys.stdout
+        prefix = f"{record.levelname.lower()}: " if serious else ""
+        tqdm.write(prefix + self.format(record), file=stream)
+        stream.flush()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Libraries get a word in only when something is wrong; processes beside the main one likewise."""
+        own = Path(record.pathname).is_relative_to(_PROGRAM_FOLDER) and "site-packages" not in record.pathname
+        return record.levelno >= logging.WARNING or (own and distributed.is_main())
+
+
+def setup_logging() -> None:
+    """Show this program's messages on the console. For commands only; calling it again changes nothing."""
+    root = logging.getLogger()
+    if not any(isinstance(handler, _ConsoleHandler) for handler in root.handlers):
+        root.addHandler(_ConsoleHandler())
+        root.setLevel(logging.INFO)
+
+
+def progress_bar(iterable: Iterable, total: int | None = None, desc: str = "") -> tqdm:
+    """A bar with rate and time left; silent where stderr is no terminal, and in all processes but the main one."""
+    quiet = not (sys.stderr.isatty() and distributed.is_main())
+    return tqdm(iterable, total=total, desc=desc, disable=quiet, dynamic_ncols=True, leave=True)
+
+
+def increment_path(project: str | Path, name: str, exist_ok: bool = False) -> Path:
+    """Make the folder of a run: ``project/name``, or with the first free number appended, from 2 on.
+
+    Creating the folder is what claims the name, so runs that start at the same moment never share one.
+
+    Args:
+        project: parent folder, made where it is missing.
+        name: folder name, e.g. ``exp``.
+        exist_ok: take ``project/name`` even if it exists.
+
+    Raises:
+        UserError: the folder cannot be made.
+    """
+    if not name:
+        raise UserError("name: expected the name of a run folder but got nothing")
+    first = Path(project) / name
+    try:
+        first.parent.mkdir(parents=True, exist_ok=True)
+        if exist_ok:
+            first.mkdir(exist_ok=True)
+            return first
+        number = 1
+        while True:
+            folder = first if number == 1 else first.with_name(f"{first.name}{number}")
+            try:
+                folder.mkdir()
+                return folder
+            except FileExistsError:
+                number += 1
+    except OSError as error:
+        raise UserError(f"{first}: cannot make the run folder: {error.strerror or error}") from None
+
+
+def select_device(text: str = "") -> torch.device:
+    """Choose where to compute.
+
+    Args:
+        text: ``''`` for the first GPU, or the CPU without one; ``'cpu'``; a GPU, ``'0'`` or ``'cuda:0'``; ``'mps'``.
+            Under torchrun ``''`` and lists such as ``'0,1'`` give each process of a machine its own GPU.
+
+    Raises:
+        UserError: no such device; the message lists those present.
+    """
+    text = str(text).strip().lower()
+    num_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if text == "cpu" or (text == "" and num_gpus == 0):
+        return torch.device("cpu")
+    if text == "mps" and torch.backends.mps.is_available():
+        return torch.device("mps")
+    numbers = text.replace("cuda:", "").split(",") if text not in ("", "cuda") else [str(i) for i in range(num_gpus)]
+    present = [*map(str, range(num_gpus)), "cpu", *(["mps"] if torch.backends.mps.is_available() else [])]
+    for number in numbers or [text]:
+        if number not in present[:num_gpus]:
+            raise UserError(f"device: expected one of {', '.join(present)} but got {text!r}")
+    if distributed.world_size() == 1 and len(numbers) > 1 and text not in ("", "cuda"):
+        raise UserError(f"device: {text!r} names {len(numbers)} GPUs: start one process for each, with torchrun")
+    if distributed.local_rank() >= len(numbers):
+        raise UserError(f"device: process {distributed.local_rank()} has no GPU of its own among {', '.join(numbers)}")
+    return torch.device("cuda", int(numbers[distributed.local_rank()]))

@@ -1,0 +1,85 @@
+"""Ranks and collectives, each a no-op for one process. Processes are started by ``torchrun``."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+def is_initialised() -> bool:
+    """Whether this process belongs to a process group."""
+    return dist.is_available() and dist.is_initialized()
+
+
+def rank() -> int:
+    """Number of this process among all, 0 for a single one."""
+    return dist.get_rank() if is_initialised() else int(os.environ.get("RANK", 0))
+
+
+def local_rank() -> int:
+    """Number of this process on its machine, 0 for a single one; the index of its GPU."""
+    return int(os.environ.get("LOCAL_RANK", 0))
+
+
+def world_size() -> int:
+    """How many processes train together."""
+    return dist.get_world_size() if is_initialised() else int(os.environ.get("WORLD_SIZE", 1))
+
+
+def is_main() -> bool:
+    """Whether this is the process that writes files and talks to the user."""
+    return rank() == 0
+
+
+def init_process_group(device: torch.device | str = "cpu") -> bool:
+    """Join the group that ``torchrun`` describes in the environment.
+
+    Args:
+        device: where this process computes: NCCL connects GPUs, Gloo everything else.
+
+    Returns:
+        bool: whether there is a group; False, and nothing done, for a process that torchrun did not start.
+    """
+    if is_initialised():
+        return True
+    if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
+        return False
+    device = torch.device(device)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    return True
+
+
+def destroy_process_group() -> None:
+    """Leave the group."""
+    if is_initialised():
+        dist.destroy_process_group()
+
+
+def barrier() -> None:
+    """Wait for all processes."""
+    if is_initialised():
+        dist.barrier()
+
+
+def all_reduce_sum(tensor: Tensor) -> Tensor:
+    """Sum over all processes, element by element; a new tensor, without gradient. One process: the tensor itself."""
+    if not is_initialised():
+        return tensor
+    total = tensor.detach().clone()
+    dist.all_reduce(total)
+    return total
+
+
+def broadcast_object(value: Any, source: int = 0) -> Any:
+    """The value that process ``source`` passed, in every process. The others pass anything, usually None."""
+    if not is_initialised():
+        return value
+    holder = [value]
+    dist.broadcast_object_list(holder, src=source)
+    return holder[0]

@@ -1,0 +1,117 @@
+"""From decoded predictions to detections: thresholds, non-maximum suppression, and the way back to the original image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torchvision
+from torch import Tensor
+
+from utils.boxes import clip_boxes, xywh_to_xyxy
+from utils.structures import Detections, ImageGeometry
+
+MAX_CANDIDATES = 30_000  # rows of one image, best first, that enter the suppression
+
+
+@torch.no_grad()
+def non_max_suppression(
+    predictions: Tensor,
+    *,
+    conf_thres: float = 0.25,
+    iou_thres: float = 0.45,
+    classes: Sequence[int] | None = None,
+    agnostic: bool = False,
+    multi_label: bool = False,
+    max_det: int = 300,
+) -> list[Detections]:
+    """Keep the best of overlapping boxes, image by image, class by class.
+
+    The score of a box is objectness times class probability. The result depends on the predictions alone: equal scores
+    keep the order of the anchors, an image never influences another, and no time limit cuts the work short.
+
+    Args:
+        predictions: (B, N, 5 + C) decoded: x, y, w, h pixels, objectness and class probabilities in [0, 1].
+        conf_thres: objectness and score must both be above it.
+        iou_thres: of two boxes that overlap more than this the lower score goes.
+        classes: class indices to keep; None keeps all.
+        agnostic: suppress across classes.
+        multi_label: one row for every class above ``conf_thres`` instead of the best class only.
+        max_det: detections kept per image, best first.
+
+    Returns:
+        B :class:`Detections` in pixels of the network input, float32, best first.
+
+    Raises:
+        ValueError: ``predictions`` is not of the shape above.
+    """
+    if predictions.ndim != 3 or predictions.shape[2] < 6:
+        raise ValueError(f"expected predictions of shape (B, N, 5 + C) but got {tuple(predictions.shape)}")
+    found = []
+    for image in predictions:
+        boxes, scores, labels = _candidates(image[image[:, 4] > conf_thres].float(), conf_thres, classes, multi_label)
+        keep = _suppress(boxes, scores, torch.zeros_like(labels) if agnostic else labels, iou_thres)[:max_det]
+        found.append(Detections(boxes[keep], scores[keep], labels[keep]))
+    return found
+
+
+def _candidates(
+    rows: Tensor, conf_thres: float, classes: Sequence[int] | None, multi_label: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Boxes (n, 4) ``xyxy``, scores (n,) and classes (n,) above the threshold, best score first."""
+    class_scores = rows[:, 5:] * rows[:, 4:5]
+    if classes is not None:
+        wanted = torch.zeros(class_scores.shape[1], dtype=torch.bool, device=rows.device)
+        wanted[list(classes)] = True
+        class_scores = class_scores.masked_fill(~wanted, 0.0)
+    if multi_label:
+        row, labels = (class_scores > conf_thres).nonzero(as_tuple=True)
+        scores = class_scores[row, labels]
+    else:
+        scores, labels = class_scores.max(dim=1)
+        row = (scores > conf_thres).nonzero(as_tuple=True)[0]
+        scores, labels = scores[row], labels[row]
+    boxes = xywh_to_xyxy(rows[row, :4])
+    order = scores.sort(descending=True, stable=True).indices
+    order = order[boxes[order].isfinite().all(dim=1)][:MAX_CANDIDATES]
+    return boxes[order], scores[order], labels[order]
+
+
+def _suppress(boxes: Tensor, scores: Tensor, groups: Tensor, iou_thres: float) -> Tensor:
+    """Rows that survive, best first; only boxes of one group suppress each other.
+
+    Every group is moved to a place of its own, in float64: the offsets would cost float32 boxes their sub-pixel digits.
+    """
+    if not len(boxes):
+        return groups
+    exact = boxes.double()
+    span = exact.max() - exact.min() + 1
+    return torchvision.ops.nms(exact + (groups * span)[:, None], scores.double(), iou_thres)
+
+
+def best_score(predictions: Tensor, classes: Sequence[int] | None = None) -> float:
+    """The highest objectness times class probability of (B, N, 5 + C) predictions, whatever the thresholds.
+
+    Args:
+        predictions: as in :func:`non_max_suppression`.
+        classes: class indices to look at; None looks at all.
+    """
+    probabilities = predictions[..., 5:] if classes is None else predictions[..., 5:][..., list(classes)]
+    scores = predictions[..., 4:5] * probabilities
+    return float(scores.max()) if scores.numel() else 0.0
+
+
+def scale_boxes(boxes: Tensor, geometry: ImageGeometry) -> Tensor:
+    """Map boxes from the network input back to the original image.
+
+    Args:
+        boxes: (n, 4) ``xyxy`` pixels of the network input.
+        geometry: how the input was made.
+
+    Returns:
+        (n, 4) ``xyxy`` pixels of the original image, clipped to it.
+    """
+    (scale_y, scale_x), (top, left) = geometry.scale, geometry.pad
+    pad = boxes.new_tensor([left, top, left, top])
+    scale = boxes.new_tensor([scale_x, scale_y, scale_x, scale_y])
+    return clip_boxes((boxes - pad) / scale, *geometry.original_hw)

@@ -1,0 +1,84 @@
+"""The detection head: one 1x1 convolution per level, and the decoding of what it says."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from utils.boxes import build_anchor_table, decode_predictions, flatten_levels
+from utils.structures import AnchorTable
+
+
+class Detect(nn.Module):
+    """YOLO head.
+
+    Args:
+        nc: number of classes C.
+        anchors: L lists of flat width, height pairs in pixels.
+        channels: input channels of the L levels.
+
+    Attributes:
+        anchors: (L, A, 2) buffer, in cells (pixels divided by the stride), as weights of the family store them.
+        stride: L values, pixels per cell; set once the network around the head is complete.
+    """
+
+    def __init__(self, nc: int, anchors: Sequence[Sequence[float]], channels: Sequence[int]) -> None:
+        super().__init__()
+        self.nc = nc
+        self.num_outputs = 5 + nc
+        self.num_anchors = len(anchors[0]) // 2
+        self.stride: tuple[int, ...] = ()
+        self.register_buffer("anchors", torch.tensor(anchors, dtype=torch.float32).view(len(anchors), -1, 2))
+        self.m = nn.ModuleList(nn.Conv2d(c, self.num_outputs * self.num_anchors, 1) for c in channels)
+        self._table_key: tuple | None = None
+
+    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """Feature maps, L x (B, channels, H, W), to raw outputs, L x (B, A, H, W, 5 + C), in float32 or wider.
+
+        The last convolution runs outside autocast: eight bits of logit would be visible in boxes and ranking, and it
+        costs next to nothing.
+        """
+        raw = []
+        for convolution, features in zip(self.m, maps, strict=True):
+            with torch.autocast(features.device.type, enabled=False):
+                out = convolution(features.to(convolution.weight.dtype))
+            batch, _, rows, cols = out.shape
+            out = out.view(batch, self.num_anchors, self.num_outputs, rows, cols)
+            raw.append(out.permute(0, 1, 3, 4, 2).contiguous())
+        return raw
+
+    @property
+    def anchors_px(self) -> Tensor:
+        """(L, A, 2) anchor widths and heights in pixels."""
+        return self.anchors * self.anchors.new_tensor(self.stride)[:, None, None]
+
+    def set_anchors_px(self, anchors_px: Tensor) -> None:
+        """Replace the anchors by others, (L, A, 2) pixels, finest level first."""
+        strides = self.anchors.new_tensor(self.stride)[:, None, None]
+        self.anchors.copy_(anchors_px.to(self.anchors) / strides)
+        self._table_key = None
+
+    def decode(self, raw: Sequence[Tensor]) -> Tensor:
+        """Raw outputs to (B, N, 5 + C): x, y, w, h pixels, objectness and class probabilities, in float32 or wider."""
+        dtype = torch.promote_types(raw[0].dtype, torch.float32)
+        return decode_predictions(flatten_levels([level.to(dtype) for level in raw]), self._anchor_table(raw, dtype))
+
+    def _anchor_table(self, raw: Sequence[Tensor], dtype: torch.dtype) -> AnchorTable:
+        grids = tuple((level.shape[2], level.shape[3]) for level in raw)
+        key = (grids, dtype, raw[0].device)
+        if key != self._table_key:
+            with torch.inference_mode(False):  # a table made while validating must serve training too
+                anchors = self.anchors_px.to(device=raw[0].device, dtype=dtype)
+                self._table, self._table_key = build_anchor_table(anchors, self.stride, grids), key
+        return self._table
+
+    @torch.no_grad()
+    def initialise_biases(self) -> None:
+        """Start from about 8 objects per 640-pixel image and level, and 0.6 / C of each class (RetinaNet, section 3.3)."""
+        for convolution, stride in zip(self.m, self.stride, strict=True):
+            bias = convolution.bias.view(self.num_anchors, -1)
+            bias[:, 4] += math.log(8 / (640 / stride) ** 2)
+            bias[:, 5:] += math.log(0.6 / (self.nc - 0.99999))

@@ -1,0 +1,52 @@
+"""From a checkpoint file to a network that is ready to look at images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from models import build_model
+from utils.checkpoint import load_checkpoint
+from utils.errors import UserError
+
+
+def load_model(
+    weights: str | Path, device: str | torch.device = "cpu", fuse: bool = True
+) -> tuple[nn.Module, dict[str, Any]]:
+    """Build the network of a checkpoint and fill it with its (averaged, where there are any) weights.
+
+    Args:
+        weights: checkpoint file.
+        device: where the network shall live.
+        fuse: fold batch norms into convolutions: faster, equal up to rounding, no longer trainable.
+
+    Returns:
+        The network in eval mode, without gradients, float32, with ``names``; and the content of the file.
+
+    Raises:
+        UserError: unreadable file, or weights that do not belong to the architecture stored beside them.
+    """
+    content = load_checkpoint(weights)
+    missing = [key for key in ("cfg", "names", "model") if not content.get(key)]
+    if missing:
+        raise UserError(f"{weights}: expected the keys cfg, names and model but {', '.join(missing)} is missing")
+    names = class_names(content["names"])
+    model = build_model(content["cfg"], nc=len(names))
+    try:
+        model.load_state_dict(content.get("ema") or content["model"])
+    except RuntimeError as error:
+        detail = str(error).splitlines()[-1].strip()
+        raise UserError(f"{weights}: its weights do not fit its own architecture: {detail}") from None
+    model.names = names
+    model.to(device).eval().requires_grad_(False)
+    return (model.fuse() if fuse else model), content
+
+
+def class_names(names: Sequence[str] | Mapping[int, str]) -> dict[int, str]:
+    """Class names of a checkpoint or data file, a list or a mapping, as a mapping from index to name in order."""
+    entries = names.items() if isinstance(names, Mapping) else enumerate(names)
+    return {int(index): str(name) for index, name in sorted(entries, key=lambda entry: int(entry[0]))}

@@ -1,0 +1,75 @@
+"""YOLOv5's assignment: anchors of similar shape, in the object's cell and its two nearest neighbours."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from utils.assigners.base import ASSIGNERS
+from utils.structures import AnchorTable, Assignment
+
+# In cells: the object's own cell, then left, top, right and bottom neighbour.
+NEIGHBOURS = ((0.0, 0.0), (-0.5, 0.0), (0.0, -0.5), (0.5, 0.0), (0.0, 0.5))
+
+
+class AnchorRatioAssigner:
+    """An anchor matches where neither side differs from the object's by a factor of ``anchor_t`` or more.
+
+    Each match is made in the cell of the object's centre and in the horizontal and vertical neighbours that are nearer
+    than half a cell, as long as the grid has them: up to three cells. An object may match on several levels and with
+    several anchors, or with none.
+
+    Args:
+        anchor_t: largest ratio of sides, > 1.
+    """
+
+    def __init__(self, anchor_t: float = 4.0) -> None:
+        self.anchor_t = anchor_t
+
+    @torch.no_grad()
+    def __call__(self, targets: Tensor, table: AnchorTable, anchors_px: Tensor, strides: Tensor) -> Assignment:
+        """Assign.
+
+        Args:
+            targets: (M, 6) image, class, x, y, w, h (``xywhn``).
+            table: the N anchors of one image.
+            anchors_px: (L, A, 2) widths and heights in pixels.
+            strides: (L,) pixels per cell.
+
+        Returns:
+            P matches, each within the grid of its level; the same anchor may appear more than once.
+        """
+        grids = targets.new_tensor([(cols, rows) for rows, cols in table.grids])[:, None]  # (L, 1, 2) columns, rows
+        centre = targets[None, :, 2:4] * grids  # (L, M, 2) cells
+        size = targets[None, :, 4:6] * grids
+        ratio = size[:, None] / (anchors_px / strides[:, None, None])[:, :, None]  # (L, A, M, 2)
+        fits = torch.maximum(ratio, 1 / ratio).amax(dim=-1) < self.anchor_t  # (L, A, M)
+
+        near = _near_cells(centre, grids)  # (5, L, M)
+        neighbour, level, shape, target = (fits[None] & near[:, :, None]).nonzero(as_tuple=True)
+        shift = targets.new_tensor(NEIGHBOURS)[neighbour]
+        cell = (centre[level, target] + shift).floor().long()
+        col, row = torch.minimum(cell.clamp(min=0), grids[level, 0].long() - 1).unbind(dim=1)
+
+        offsets = torch.tensor(table.offsets, device=targets.device)[level]
+        num_rows, num_cols = grids[level, 0, 1].long(), grids[level, 0, 0].long()
+        anchor = offsets + (shape * num_rows + row) * num_cols + col
+        return Assignment(image=targets[target, 0].long(), anchor=anchor, target=target)
+
+
+def _near_cells(centre: Tensor, grids: Tensor) -> Tensor:
+    """(5, L, M) bool in the order of NEIGHBOURS: the own cell always, a neighbour when the centre leans towards it.
+
+    A centre that lies exactly on a cell border leans both ways, as in YOLOv5.
+    """
+    far_side = grids - centre
+    before = (centre % 1 < 0.5) & (centre > 1)  # (L, M, 2) left, top
+    after = (far_side % 1 < 0.5) & (far_side > 1)  # right, bottom
+    own = torch.ones_like(before[..., 0])
+    return torch.stack((own, before[..., 0], before[..., 1], after[..., 0], after[..., 1]))
+
+
+@ASSIGNERS.register("anchor_ratio", settings=("anchor_t",), summary="YOLOv5: side ratio below anchor_t, up to three cells per anchor")
+def build_anchor_ratio(anchor_t: float = 4.0) -> AnchorRatioAssigner:
+    """Side ratio below ``anchor_t``, up to three cells."""
+    return AnchorRatioAssigner(anchor_t)

@@ -1,0 +1,37 @@
+"""Side and corner aligned loss: overlap of the sides, distance of the corners."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from utils.losses.box.base import BOX_LOSSES, BoxLoss, box_sides
+
+
+def sca_similarity(pred: Tensor, target: Tensor, eps: float) -> Tensor:
+    """SCA = w / cw + h / ch - 1 - (d_tl + d_br) / c, (N,) in (-5, 1], of (N, 4) ``xyxy`` boxes.
+
+    w and h are the signed sides of the overlap (negative where the boxes are apart, so that these attract too), cw and
+    ch the sides of the smallest enclosing box and c its diagonal, d the distances of the top-left and of the
+    bottom-right corners: Zheng et al., "SCALoss: Side and Corner Aligned Loss for Bounding Box Regression", AAAI 2022,
+    arXiv:2104.00462, side overlap minus corner distance with alpha = 1; 1 - SCA = (2 - SO) + CD.
+    """
+    sides = box_sides(pred, target)
+    enclosing_w, enclosing_h = sides.enclosing_w + eps, sides.enclosing_h + eps
+    side_overlap = sides.overlap_w / enclosing_w + sides.overlap_h / enclosing_h
+    squares = (pred - target + eps).square()
+    # a root has no derivative at 0; the floor lies far below what eps leaves of coinciding corners
+    top_left = (squares[:, 0] + squares[:, 1]).clamp(min=1e-30).sqrt()
+    bottom_right = (squares[:, 2] + squares[:, 3]).clamp(min=1e-30).sqrt()
+    diagonal = (enclosing_w.square() + enclosing_h.square()).sqrt() + eps
+    return side_overlap - 1 - (top_left + bottom_right) / diagonal
+
+
+@BOX_LOSSES.register(
+    "sca",
+    formula="2 - (w / cw + h / ch) + (d_tl + d_br) / c",
+    range=(0.0, 6.0),
+    paper="Zheng et al., SCALoss, AAAI 2022, arXiv:2104.00462",
+)
+def build_sca() -> BoxLoss:
+    """SCA loss, range [0, 6)."""
+    return BoxLoss("sca", sca_similarity, (0.0, 6.0))

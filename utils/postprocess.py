@@ -1,4 +1,4 @@
-"""From decoded predictions to detections: thresholds, non-maximum suppression, and the way back to the original image."""
+"""From decoded predictions to detections: thresholds, suppression, and the way back to the original image."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import NamedTuple
 
 import numpy as np
@@ -65,7 +66,7 @@ def match(detections: Boxes, ground_truth: Boxes, iou_thresholds: np.ndarray) ->
     taken = np.zeros((len(ground_truth.image), len(levels)), dtype=bool)
     # Detections of equal rank belong to different images or classes, so they never want the same box.
     borders = np.flatnonzero(np.diff(pair_rank, prepend=-1, append=-1))
-    for first, last in zip(borders[:-1], borders[1:], strict=True):
+    for first, last in itertools.pairwise(borders):
         det, gt, iou = pair_det[first:last], pair_gt[first:last], pair_iou[first:last]
         possible = (iou[:, None] >= levels) & ~taken[gt]
         starts = np.flatnonzero(np.diff(det, prepend=-1))
@@ -101,7 +102,7 @@ def _overlapping_pairs(
 
     found = []
     borders = np.append(np.unique(before // PAIRS_AT_ONCE, return_index=True)[1], len(key))
-    for start, stop in zip(borders[:-1], borders[1:], strict=True):
+    for start, stop in itertools.pairwise(borders):
         counts = partners[start:stop]
         det = np.repeat(np.arange(start, stop), counts)
         within = np.arange(len(det)) - np.repeat(before[start:stop] - before[start], counts)

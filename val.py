@@ -1,0 +1,327 @@
+"""Measure a trained network on a data set.
+
+    python val.py --weights runs/train/exp/weights/best.pt --data bccd.yaml --img 320
+
+From Python: ``val.evaluate(weights=..., data=...)`` returns the metrics; ``validate`` is the loop that training shares.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from models.loading import class_names, load_model
+from utils.boxes import xywh_to_xyxy
+from utils.config import (
+    CommandParser,
+    find_file,
+    increment_path,
+    progress_bar,
+    run_main,
+    select_device,
+    setup_logging,
+)
+from utils.datasets import DataDescription, DetectionDataset, build_loader, read_data_yaml
+from utils.errors import UserError, unknown_name
+from utils.metrics import DetectionEvaluator, Metrics
+from utils.metrics.report import iou_table, metrics_table
+from utils.postprocess import non_max_suppression, scale_boxes
+from utils.prediction_files import category_ids
+from utils.stopwatch import Stopwatch
+from utils.structures import Batch, Detections, LossOutput
+from utils.validation_files import OutputFiles, ValidatedBatch
+
+log = logging.getLogger(__name__)
+
+TASKS = ("train", "val", "test")
+DEFAULT_IMAGE_SIZE = 640  # where the checkpoint does not say what it was trained at
+
+
+class Validation(NamedTuple):
+    """What :func:`validate` measured.
+
+    Attributes:
+        metrics: precision, recall, AP.
+        losses: mean weighted loss parts over the images; empty without a criterion.
+        speed_ms: milliseconds per image of ``preprocess``, ``inference`` and ``nms``.
+    """
+
+    metrics: Metrics
+    losses: dict[str, float]
+    speed_ms: dict[str, float]
+
+
+class Evaluation(NamedTuple):
+    """What :func:`evaluate` returns: metrics, milliseconds per image, and the folder with the files."""
+
+    metrics: Metrics
+    speed_ms: dict[str, float]
+    save_dir: Path
+
+
+@torch.no_grad()  # not inference_mode: tables cached here by model or criterion must serve the next training step
+def validate(
+    model: nn.Module,
+    loader: Iterable[Batch],
+    *,
+    names: Mapping[int, str],
+    device: torch.device,
+    criterion: Callable[[list[Tensor], Tensor], LossOutput] | None = None,
+    conf_thres: float = 0.001,
+    iou_thres: float = 0.6,
+    max_det: int = 300,
+    single_cls: bool = False,
+    half: bool = False,
+    progress: bool = True,
+    on_batch: Callable[[ValidatedBatch], None] | None = None,
+) -> Validation:
+    """Run a network over a loader and measure it. The network's training flag is as before afterwards.
+
+    Args:
+        model: has ``raw(images)`` and ``decode(raw)``; expects images in [0, 1].
+        loader: batches whose geometries are known (no mosaic).
+        names: class index to name, one for each class.
+        device: where the network lives.
+        criterion: for the losses; gets raw maps in float32.
+        conf_thres: candidates need more than this score; above 0.001 it cuts the precision-recall curve.
+        iou_thres: overlap above which the lower of two boxes is suppressed.
+        max_det: detections per image.
+        single_cls: all classes count as class 0.
+        half: 16 bits in the network (float16 on a GPU, else bfloat16); boxes, losses and metrics stay float32.
+        progress: show a progress bar on a terminal.
+        on_batch: called with each finished batch.
+    """
+    evaluator = DetectionEvaluator(len(names), names)
+    watch, losses, num_images = Stopwatch(device), {}, 0
+    half_type = torch.float16 if device.type == "cuda" else torch.bfloat16
+    was_training = model.training
+    model.eval()
+    try:
+        for index, batch in enumerate(progress_bar(loader, desc="validating") if progress else loader):
+            watch.start()
+            images = batch.images.to(device, non_blocking=True).float() / 255
+            watch.lap("preprocess")
+            with torch.autocast(device.type, half_type, enabled=half):
+                raw = model.raw(images)
+            raw = [level.float() for level in raw]
+            predictions = model.decode(raw)
+            watch.lap("inference")
+            found = non_max_suppression(
+                predictions,
+                conf_thres=conf_thres,
+                iou_thres=iou_thres,
+                agnostic=single_cls,
+                multi_label=True,
+                max_det=max_det,
+            )
+            watch.lap("nms")
+            if single_cls:
+                found = [entry._replace(classes=torch.zeros_like(entry.classes)) for entry in found]
+            if criterion is not None:
+                parts = criterion(raw, batch.targets.to(device)).parts
+                losses = {name: losses.get(name, 0.0) + float(part) * len(images) for name, part in parts.items()}
+            native = _update(evaluator, batch, found)
+            num_images += len(images)
+            if on_batch is not None:
+                on_batch(ValidatedBatch(index, batch, found, native))
+    finally:
+        model.train(was_training)
+    per_image = max(num_images, 1)
+    speed_ms = {section: 1000 * seconds / per_image for section, seconds in watch.seconds.items()}
+    return Validation(evaluator.compute(), {name: total / per_image for name, total in losses.items()}, speed_ms)
+
+
+def _update(evaluator: DetectionEvaluator, batch: Batch, found: list[Detections]) -> list[Detections]:
+    """Give a batch to the evaluator; returns its detections in pixels of the original images."""
+    height, width = batch.images.shape[2:]
+    targets = batch.targets.cpu()
+    gt_boxes = xywh_to_xyxy(targets[:, 2:] * targets.new_tensor([width, height, width, height]))
+    native = []
+    for index, (entry, geometry) in enumerate(zip(found, batch.geometries, strict=True)):
+        mine = targets[:, 0] == index
+        native.append(entry._replace(boxes=scale_boxes(entry.boxes, geometry)))
+        evaluator.update(native[-1], scale_boxes(gt_boxes[mine], geometry), targets[mine, 1].long())
+    return native
+
+
+def evaluate(
+    *,
+    weights: str | Path,
+    data: str | Path | None = None,
+    batch_size: int = 32,
+    imgsz: int | None = None,
+    conf_thres: float = 0.001,
+    iou_thres: float = 0.6,
+    max_det: int = 300,
+    task: str = "val",
+    device: str = "",
+    workers: int = 8,
+    single_cls: bool = False,
+    verbose: bool = False,
+    save_txt: bool = False,
+    save_conf: bool = False,
+    save_json: bool = False,
+    half: bool = False,
+    plots: bool = True,
+    project: str | Path = "runs/val",
+    name: str = "exp",
+    exist_ok: bool = False,
+) -> Evaluation:
+    """The command line as a function; options as there.
+
+    Args:
+        weights: checkpoint file.
+        data: data YAML; None takes the one that the network was trained on.
+        imgsz: image size in pixels, rounded up to the network's stride; None takes the training size.
+        task: split of the data: ``train``, ``val`` or ``test``.
+        plots: draw the first batches with their labels and predictions.
+
+    Raises:
+        UserError: a file, class count or setting that cannot be right.
+    """
+    _check_settings(conf_thres, iou_thres, max_det, batch_size, task)
+    target = select_device(device)
+    model, checkpoint = load_model(weights, target)
+    description = read_data_yaml(find_file(_data_of(data, checkpoint, weights), "data file"))
+    names = _evaluated_names(description, class_names(model.names), single_cls, weights)
+    imgsz = _image_size(imgsz, checkpoint, max(model.stride))
+    dataset = DetectionDataset(
+        description,
+        task,
+        image_size=imgsz,
+        rect=True,
+        batch_size=batch_size,
+        stride=int(max(model.stride)),
+        pad=0.5,
+        single_cls=single_cls,
+    )
+    loader = build_loader(dataset, batch_size, workers=workers)
+    save_dir = increment_path(project, name, exist_ok)
+    categories = category_ids(len(names), description.splits[task]) if save_json else None
+    output = OutputFiles(save_dir, names, txt=save_txt, conf=save_conf, plots=plots, categories=categories)
+    result = validate(
+        model,
+        loader,
+        names=names,
+        device=target,
+        conf_thres=conf_thres,
+        iou_thres=iou_thres,
+        max_det=max_det,
+        single_cls=single_cls,
+        half=half,
+        on_batch=output.add,
+    )
+    log.info("%s", metrics_table(result.metrics, per_class=verbose or 1 < len(names) < 50))
+    log.info("%s", iou_table(result.metrics))
+    speed = ", ".join(f"{value:.1f} ms {section}" for section, value in result.speed_ms.items())
+    log.info("speed per image at %d pixels, batch %d: %s", imgsz, batch_size, speed)
+    settings = {"weights": str(weights), "data": str(description.file), "task": task, "imgsz": imgsz}
+    settings |= {"conf_thres": conf_thres, "iou_thres": iou_thres, "max_det": max_det}
+    _write_json(
+        save_dir / "metrics.json", result.metrics.to_dict() | {"speed_ms": result.speed_ms} | settings, indent=2
+    )
+    if save_json:
+        _write_json(save_dir / f"{Path(weights).stem}_predictions.json", output.json_rows)
+    log.info("results are in %s", save_dir)
+    return Evaluation(result.metrics, result.speed_ms, save_dir)
+
+
+def _check_settings(conf_thres: float, iou_thres: float, max_det: int, batch_size: int, task: str) -> None:
+    for flag, value in (("conf-thres", conf_thres), ("iou-thres", iou_thres)):
+        if not 0 <= value <= 1:
+            raise UserError(f"--{flag}: expected a number from 0 to 1 but got {value:g}")
+    for flag, value in (("max-det", max_det), ("batch-size", batch_size)):
+        if value < 1:
+            raise UserError(f"--{flag}: expected a whole number from 1 on but got {value}")
+    if task not in TASKS:
+        raise unknown_name("task", task, TASKS)
+    if conf_thres > 0.001:
+        log.warning("confidence threshold %g is above 0.001: it cuts the curve, AP comes out too low", conf_thres)
+
+
+def _data_of(data: str | Path | None, checkpoint: Mapping[str, Any], weights: str | Path) -> str | Path:
+    """The data file to use: the one given, else the one that the checkpoint names."""
+    if data is not None:
+        return data
+    named = (checkpoint.get("opt") or {}).get("data") or checkpoint.get("data")
+    if not isinstance(named, str):
+        raise UserError(f"--data: expected a data YAML, since {weights} names none")
+    log.info("data: %s, as the network was trained on", named)
+    return named
+
+
+def _evaluated_names(
+    description: DataDescription, weights_names: Mapping[int, str], single_cls: bool, weights: str | Path
+) -> dict[int, str]:
+    """Class names of the evaluation; the network must know as many classes as the data."""
+    names = class_names(description.names)
+    if single_cls:
+        return names if len(names) == 1 else {0: "item"}
+    if len(weights_names) != len(names):
+        raise UserError(
+            f"{description.file}: expected {len(weights_names)} classes as in {weights} "
+            f"({', '.join(weights_names.values())}) but found {len(names)} ({', '.join(names.values())})"
+        )
+    if list(names.values()) != list(weights_names.values()):
+        log.warning("class names of the data (%s) differ from those of the weights", ", ".join(names.values()))
+    return names
+
+
+def _image_size(imgsz: int | None, checkpoint: Mapping[str, Any], stride: float) -> int:
+    """The size to validate at, a multiple of the stride: the one given, else that of the training, else 640."""
+    trained = checkpoint.get("image_size")
+    if imgsz is not None and imgsz < 1:
+        raise UserError(f"--imgsz: expected a number of pixels from 1 on but got {imgsz}")
+    size = math.ceil((imgsz or trained or DEFAULT_IMAGE_SIZE) / stride) * int(stride)
+    if imgsz is None:
+        log.info("image size: %d, %s", size, "as in training" if trained else "the default")
+    elif size != imgsz:
+        log.warning("image size %d is no multiple of the stride %d: using %d", imgsz, stride, size)
+    return size
+
+
+def _write_json(path: Path, content: Any, indent: int | None = None) -> None:
+    path.write_text(json.dumps(content, indent=indent, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def make_parser() -> CommandParser:
+    """The flags of the command line; their defaults are those of :func:`evaluate`."""
+    parser = CommandParser(prog="val.py", description="Measure a trained network on a data set.")
+    add = parser.add_argument
+    add("--weights", required=True, help="checkpoint, for example runs/train/exp/weights/best.pt")
+    add("--data", help="data YAML (default: the one of the training)")
+    add("--batch-size", type=int, help="images per batch (default 32)")
+    add("--imgsz", "--img", "--img-size", type=int, help="image size in pixels (default: the one of the training)")
+    add("--conf-thres", type=float, help="least score of a detection (default 0.001)")
+    add("--iou-thres", type=float, help="overlap above which the lower of two boxes goes (default 0.6)")
+    add("--max-det", type=int, help="detections per image (default 300)")
+    add("--task", choices=TASKS, help="split of the data (default val)")
+    add("--device", help="cpu, 0, mps (default: the first GPU, else the CPU)")
+    add("--workers", type=int, help="processes that load images (default 8)")
+    add("--single-cls", action="store_true", help="treat all classes as one")
+    add("--verbose", action="store_true", help="a row per class, also with 50 classes and more")
+    add("--save-txt", action="store_true", help="write detections as labels/*.txt")
+    add("--save-conf", action="store_true", help="with --save-txt: add the confidence to each row")
+    add("--save-json", action="store_true", help="write detections as COCO JSON")
+    add("--project", help="folder of runs (default runs/val)")
+    add("--name", help="name of this run (default exp)")
+    add("--exist-ok", action="store_true", help="write into an existing run folder")
+    add("--half", action="store_true", help="run the network in 16 bits")
+    return parser
+
+
+def main() -> None:
+    """Run the command line."""
+    setup_logging()
+    evaluate(**make_parser().given())
+
+
+if __name__ == "__main__":
+    run_main(main)

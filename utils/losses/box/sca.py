@@ -16,14 +16,14 @@ def sca_similarity(pred: Tensor, target: Tensor, eps: float) -> Tensor:
     arXiv:2104.00462, side overlap minus corner distance with alpha = 1; 1 - SCA = (2 - SO) + CD.
     """
     sides = box_sides(pred, target)
-    enclosing_w, enclosing_h = sides.enclosing_w + eps, sides.enclosing_h + eps
-    side_overlap = sides.overlap_w / enclosing_w + sides.overlap_h / enclosing_h
+    overlap_x = sides.overlap_w / sides.enclosing_w.clamp(min=eps)
+    overlap_y = sides.overlap_h / sides.enclosing_h.clamp(min=eps)
     squares = (pred - target + eps).square()
     # a root has no derivative at 0; the floor lies far below what eps leaves of coinciding corners
     top_left = (squares[:, 0] + squares[:, 1]).clamp(min=1e-30).sqrt()
     bottom_right = (squares[:, 2] + squares[:, 3]).clamp(min=1e-30).sqrt()
-    diagonal = (enclosing_w.square() + enclosing_h.square()).sqrt() + eps
-    return side_overlap - 1 - (top_left + bottom_right) / diagonal
+    diagonal = ((sides.enclosing_w + eps).square() + (sides.enclosing_h + eps).square()).sqrt() + eps
+    return overlap_x + overlap_y - 1 - (top_left + bottom_right) / diagonal
 
 
 @BOX_LOSSES.register(

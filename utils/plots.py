@@ -1,0 +1,267 @@
+"""Pictures of a run: boxes on images, batches, labels, curves. Nothing here touches matplotlib's global state."""
+
+from __future__ import annotations
+
+import colorsys
+import functools
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import cv2
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import PolyCollection
+from matplotlib.figure import Figure
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from utils.boxes import xywh_to_xyxy
+from utils.runlog import read_results
+from utils.structures import Detections
+
+_GOLDEN_RATIO = 0.618033988749895
+
+
+def class_colour(index: int) -> tuple[int, int, int]:
+    """Colour of a class, BGR in 0..255; neighbours in number are far apart in hue, and no number repeats another's."""
+    hue = (0.02 + index * _GOLDEN_RATIO) % 1
+    saturation, value = ((0.85, 0.95), (0.60, 1.0), (0.95, 0.70))[index // 8 % 3]
+    red, green, blue = colorsys.hsv_to_rgb(hue, saturation, value)
+    return round(255 * blue), round(255 * green), round(255 * red)
+
+
+def draw_boxes(
+    image: np.ndarray,
+    boxes: np.ndarray | Tensor,
+    texts: Sequence[str] = (),
+    classes: Sequence[int] | np.ndarray | Tensor = (),
+    line_thickness: int | None = None,
+) -> np.ndarray:
+    """Draw boxes with their texts. Lines and letters grow with the image, and texts stay inside it.
+
+    Args:
+        image: (H, W, 3) uint8, BGR; not changed.
+        boxes: (n, 4) ``xyxy`` pixels.
+        texts: n texts, an empty one is not drawn; or none at all.
+        classes: n class numbers for the colours; or none at all, for one colour.
+        line_thickness: pixels; None chooses by image size.
+
+    Returns:
+        (H, W, 3) uint8, BGR.
+    """
+    corners = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
+    texts = list(texts) or [""] * len(corners)
+    numbers = [int(number) for number in classes] or [0] * len(corners)
+    thickness = line_thickness or max(1, round(min(image.shape[:2]) / 250))
+    font = _font(max(10, round(min(image.shape[:2]) / 40)))
+    # Pillow takes the channels as they come: with colours in BGR the image need not be converted.
+    picture = Image.fromarray(np.ascontiguousarray(image))
+    pen = ImageDraw.Draw(picture)
+    rows = list(zip(np.round(corners).astype(int).tolist(), texts, map(class_colour, numbers), strict=True))
+    for (x1, y1, x2, y2), _, colour in rows:
+        pen.rectangle((min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2)), outline=colour, width=thickness)
+    for (x1, y1, _, _), text, colour in reversed(rows):  # best score first: its text comes to lie on top
+        if text:
+            _draw_text(pen, text, (x1, y1), colour, font, picture.size)
+    return np.array(picture)
+
+
+def _draw_text(
+    pen: ImageDraw.ImageDraw,
+    text: str,
+    corner: tuple[int, int],
+    colour: tuple[int, int, int],
+    font: ImageFont.FreeTypeFont,
+    size: tuple[int, int],
+) -> None:
+    """Write a text on its own ground above ``corner``, or below it where there is no room above."""
+    margin = max(1, round(font.size / 8))
+    width, height = math.ceil(pen.textlength(text, font)) + 2 * margin, sum(font.getmetrics())
+    left = max(0, min(corner[0], size[0] - width))
+    top = corner[1] - height if corner[1] >= height else max(0, min(corner[1], size[1] - height))
+    pen.rectangle((left, top, left + width - 1, top + height - 1), fill=colour)
+    blue, green, red = colour
+    ink = (0, 0, 0) if 0.299 * red + 0.587 * green + 0.114 * blue > 140 else (255, 255, 255)
+    pen.text((left + margin, top), text, fill=ink, font=font)
+
+
+@functools.cache
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    """DejaVu Sans as matplotlib ships it: more than ASCII, and nothing to download."""
+    return ImageFont.truetype(str(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")), size)
+
+
+def plot_batch(
+    images: Tensor,
+    targets: Tensor | Sequence[Detections],
+    path: str | Path,
+    names: Mapping[int, str],
+    paths: Sequence[str] | None = None,
+    max_images: int = 16,
+    conf_thres: float = 0.25,
+) -> None:
+    """Save a batch as a grid of pictures with its labels, or with what was detected.
+
+    Args:
+        images: (B, 3, H, W) uint8, RGB.
+        targets: (M, 6) rows of image, class, x, y, w, h (``xywhn``); or B detections in input pixels.
+        path: picture file to write.
+        names: class number to name.
+        paths: B files that the images came from, for their titles.
+        max_images: the first so many are shown.
+        conf_thres: detections with a lower score are not shown.
+    """
+    shown = images[:max_images].cpu().permute(0, 2, 3, 1).flip(-1).numpy()
+    num_images, height, width = shown.shape[:3]
+    columns = math.ceil(math.sqrt(num_images))
+    zoom = min(1.0, 1920 / (columns * max(height, width)))
+    cell_h, cell_w = max(1, round(height * zoom)), max(1, round(width * zoom))
+    gap = 2
+    rows = math.ceil(num_images / columns)
+    canvas = np.full((rows * (cell_h + gap) + gap, columns * (cell_w + gap) + gap, 3), 255, np.uint8)
+    for index, image in enumerate(shown):
+        boxes, classes, texts = _boxes_of(targets, index, names, conf_thres)
+        scale = (cell_w, cell_h) if isinstance(targets, Tensor) else (cell_w / width, cell_h / height)
+        small = cv2.resize(image, (cell_w, cell_h), interpolation=cv2.INTER_AREA)
+        drawn = draw_boxes(small, boxes * np.tile(scale, 2), texts, classes)
+        if paths is not None:
+            drawn = _with_title(drawn, Path(paths[index]).name)
+        top, left = (
+            position * size + gap
+            for position, size in zip(divmod(index, columns), (cell_h + gap, cell_w + gap), strict=True)
+        )
+        canvas[top : top + cell_h, left : left + cell_w] = drawn
+    _write_image(path, canvas)
+
+
+def _boxes_of(
+    targets: Tensor | Sequence[Detections], index: int, names: Mapping[int, str], conf_thres: float
+) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Boxes (n, 4) ``xyxy`` in the unit of the targets, classes (n,) and texts of one image."""
+    if isinstance(targets, Tensor):
+        own = targets[targets[:, 0] == index].detach().cpu().float()
+        classes = own[:, 1].long().numpy()
+        return xywh_to_xyxy(own[:, 2:6]).numpy(), classes, [_name(names, number) for number in classes]
+    found = targets[index]
+    kept = found.scores >= conf_thres
+    classes, scores = found.classes[kept].cpu().numpy(), found.scores[kept].float().cpu().numpy()
+    texts = [f"{_name(names, number)} {score:.2f}" for number, score in zip(classes, scores, strict=True)]
+    return found.boxes[kept].float().cpu().numpy(), classes, texts
+
+
+def _name(names: Mapping[int, str], number: int) -> str:
+    return str(names.get(int(number), int(number)))
+
+
+def _with_title(image: np.ndarray, title: str) -> np.ndarray:
+    """The image with a file name in white on dark grey in its lower left corner, cut to its width."""
+    picture = Image.fromarray(image)
+    pen = ImageDraw.Draw(picture)
+    font = _font(max(9, round(min(image.shape[:2]) / 45)))
+    height = sum(font.getmetrics())
+    fits = max(1, int(image.shape[1] / max(1.0, pen.textlength(title, font)) * len(title)) - 1)
+    text = title if pen.textlength(title, font) < image.shape[1] - 4 else f"…{title[-fits + 1 :]}"
+    bottom = image.shape[0] - 1
+    pen.rectangle((0, bottom - height, math.ceil(pen.textlength(text, font)) + 4, bottom), fill=(40, 40, 40))
+    pen.text((2, bottom - height), text, fill=(255, 255, 255), font=font)
+    return np.array(picture)
+
+
+def _write_image(path: str | Path, image: np.ndarray) -> None:
+    """Encode first: ``imwrite`` fails silently, and on some systems with every path beyond ASCII."""
+    Path(path).write_bytes(cv2.imencode(Path(path).suffix, image)[1].tobytes())
+
+
+def plot_labels(labels: Sequence[np.ndarray], names: Mapping[int, str], path: str | Path) -> None:
+    """Save what a data set holds: objects per class, box shapes, and where centres and sizes lie.
+
+    Args:
+        labels: one (n, 5) array per image: class, x, y, w, h (``xywhn``).
+        names: class number to name.
+        path: picture file to write.
+    """
+    rows = np.concatenate([np.zeros((0, 5)), *(np.asarray(label, dtype=np.float64).reshape(-1, 5) for label in labels)])
+    figure = Figure(figsize=(11, 10), layout="constrained")
+    (histogram, outlines), (centres, sizes) = figure.subplots(2, 2)
+    _class_histogram(histogram, rows[:, 0].astype(int), names)
+    histogram.set_title(f"{len(rows)} objects in {len(labels)} images")
+    _box_outlines(outlines, rows)
+    _heat_map(centres, rows[:, 1], rows[:, 2], ("x of the centre", "y of the centre"))
+    centres.invert_yaxis()
+    _heat_map(sizes, rows[:, 3], rows[:, 4], ("width", "height"))
+    figure.savefig(path, dpi=110)
+
+
+def _class_histogram(axes: Axes, classes: np.ndarray, names: Mapping[int, str]) -> None:
+    num_classes = max([*names, -1]) + 1
+    counts = np.bincount(classes, minlength=num_classes)
+    colours = [tuple(channel / 255 for channel in reversed(class_colour(index))) for index in range(len(counts))]
+    bars = axes.bar(range(len(counts)), counts, color=colours)
+    axes.set_ylabel("objects")
+    if len(counts) <= 40:
+        ticks = [_name(names, index) for index in range(len(counts))]
+        upright = sum(map(len, ticks)) > 50
+        axes.set_xticks(range(len(counts)), ticks, rotation=90 if upright else 0)
+    else:
+        axes.set_xlabel("class")
+    if len(counts) <= 12:
+        axes.bar_label(bars)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _box_outlines(axes: Axes, rows: np.ndarray, limit: int = 1000) -> None:
+    """Boxes around a common centre: evenly picked where there are more than ``limit``."""
+    picked = rows[np.linspace(0, len(rows) - 1, min(limit, len(rows))).astype(int)]
+    half = picked[:, None, 3:5] / 2
+    corners = 0.5 + half * np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]])
+    colours = [(*(channel / 255 for channel in reversed(class_colour(int(number)))), 0.5) for number in picked[:, 0]]
+    axes.add_collection(PolyCollection(list(corners), facecolors="none", edgecolors=colours, linewidths=0.7))
+    axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", title=f"shapes of {len(picked)} boxes, centres shifted together")
+    axes.set(xticks=[], yticks=[])
+
+
+def _heat_map(axes: Axes, x: np.ndarray, y: np.ndarray, labels: tuple[str, str]) -> None:
+    counts, x_edges, y_edges = np.histogram2d(x, y, bins=50, range=((0, 1), (0, 1)))
+    shown = np.ma.masked_equal(counts.T, 0)
+    mesh = axes.pcolormesh(x_edges, y_edges, shown, cmap="viridis")
+    axes.figure.colorbar(mesh, ax=axes, label="objects", shrink=0.8)
+    axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", xlabel=f"{labels[0]} (image = 1)", ylabel=labels[1])
+
+
+def plot_results(csv_path: str | Path, path: str | Path) -> None:
+    """Save the curves of a results.csv, ours or YOLOv5's: each loss, precision and recall, mAP, learning rates.
+
+    Args:
+        csv_path: results of one epoch or more.
+        path: picture file to write.
+
+    Raises:
+        UserError: the results cannot be read.
+    """
+    results = read_results(csv_path)
+    panels: dict[str, list[tuple[str, str]]] = {}
+    for column in results.columns:
+        group, _, name = column.partition("/")
+        if group in ("train", "val"):
+            panels.setdefault(name.replace("_", " "), []).append((group, column))
+    panels["precision and recall"] = [(name, f"metrics/{name}") for name in ("precision", "recall")]
+    panels["mean average precision"] = [("mAP50", "metrics/mAP_0.5"), ("mAP50-95", "metrics/mAP_0.5:0.95")]
+    rates = [column for column in results.columns if column.startswith("x/")]
+    panels["learning rate"] = [(column.removeprefix("x/"), column) for column in rates]
+    width = math.ceil(len(panels) / 2)
+    figure = Figure(figsize=(4.2 * width, 7), layout="constrained")
+    grid = figure.subplots(2, width, squeeze=False).ravel()
+    for axes, (title, curves) in zip(grid, panels.items(), strict=False):
+        for label, column in curves:
+            if column in results:
+                drawn = results[["epoch", column]].dropna()
+                axes.plot(drawn["epoch"], drawn[column], marker=".", markersize=4, linewidth=1.5, label=label)
+        axes.set(title=title, xlabel="epoch")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(alpha=0.3)
+        axes.legend(frameon=False)
+    for axes in grid[len(panels) :]:
+        axes.set_axis_off()
+    figure.savefig(path, dpi=110)

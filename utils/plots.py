@@ -14,6 +14,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
@@ -25,7 +26,7 @@ _GOLDEN_RATIO = 0.618033988749895
 
 
 def class_colour(index: int) -> tuple[int, int, int]:
-    """Colour of a class, BGR in 0..255; neighbours in number are far apart in hue, and no number repeats another's."""
+    """Colour of a class, BGR in 0..255; neighbours in number are far apart in hue."""
     hue = (0.02 + index * _GOLDEN_RATIO) % 1
     saturation, value = ((0.85, 0.95), (0.60, 1.0), (0.95, 0.70))[index // 8 % 3]
     red, green, blue = colorsys.hsv_to_rgb(hue, saturation, value)
@@ -223,7 +224,8 @@ def _box_outlines(axes: Axes, rows: np.ndarray, limit: int = 1000) -> None:
 
 
 def _heat_map(axes: Axes, x: np.ndarray, y: np.ndarray, labels: tuple[str, str]) -> None:
-    counts, x_edges, y_edges = np.histogram2d(x, y, bins=50, range=((0, 1), (0, 1)))
+    bins = int(np.clip(np.sqrt(len(x)) / 2, 10, 50))
+    counts, x_edges, y_edges = np.histogram2d(x, y, bins=bins, range=((0, 1), (0, 1)))
     shown = np.ma.masked_equal(counts.T, 0)
     mesh = axes.pcolormesh(x_edges, y_edges, shown, cmap="viridis")
     axes.figure.colorbar(mesh, ax=axes, label="objects", shrink=0.8)
@@ -241,27 +243,37 @@ def plot_results(csv_path: str | Path, path: str | Path) -> None:
         UserError: the results cannot be read.
     """
     results = read_results(csv_path)
-    panels: dict[str, list[tuple[str, str]]] = {}
-    for column in results.columns:
-        group, _, name = column.partition("/")
-        if group in ("train", "val"):
-            panels.setdefault(name.replace("_", " "), []).append((group, column))
-    panels["precision and recall"] = [(name, f"metrics/{name}") for name in ("precision", "recall")]
-    panels["mean average precision"] = [("mAP50", "metrics/mAP_0.5"), ("mAP50-95", "metrics/mAP_0.5:0.95")]
-    rates = [column for column in results.columns if column.startswith("x/")]
-    panels["learning rate"] = [(column.removeprefix("x/"), column) for column in rates]
+    panels = _panels(list(results.columns))
     width = math.ceil(len(panels) / 2)
     figure = Figure(figsize=(4.2 * width, 7), layout="constrained")
     grid = figure.subplots(2, width, squeeze=False).ravel()
     for axes, (title, curves) in zip(grid, panels.items(), strict=False):
-        for label, column in curves:
-            if column in results:
-                drawn = results[["epoch", column]].dropna()
-                axes.plot(drawn["epoch"], drawn[column], marker=".", markersize=4, linewidth=1.5, label=label)
-        axes.set(title=title, xlabel="epoch")
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        for position, (label, column) in enumerate(curves):
+            drawn = results[["epoch", column]].dropna()
+            # Curves that coincide, as two learning rates do, stay visible: the later one is thinner.
+            axes.plot(
+                drawn["epoch"], drawn[column], marker=".", markersize=4, linewidth=2.4 - 0.7 * position, label=label
+            )
+        axes.set(title=title, xlabel="epoch", xlim=(results["epoch"].min() - 0.5, results["epoch"].max() + 0.5))
+        axes.set_ylim(bottom=0, top=1 if title in ("precision and recall", "mean average precision") else None)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.grid(alpha=0.3)
         axes.legend(frameon=False)
     for axes in grid[len(panels) :]:
         axes.set_axis_off()
     figure.savefig(path, dpi=110)
+
+
+def _panels(columns: Sequence[str]) -> dict[str, list[tuple[str, str]]]:
+    """Which columns share a panel: title to pairs of label and column."""
+    panels: dict[str, list[tuple[str, str]]] = {}
+    for column in columns:
+        group, _, name = column.partition("/")
+        if group in ("train", "val"):
+            panels.setdefault(name.replace("_", " "), []).append((group, column))
+    panels["precision and recall"] = [(name, f"metrics/{name}") for name in ("precision", "recall")]
+    panels["mean average precision"] = [("mAP50", "metrics/mAP_0.5"), ("mAP50-95", "metrics/mAP_0.5:0.95")]
+    groups = {"x/lr0": "biases", "x/lr1": "weights", "x/lr2": "norm weights"}
+    panels["learning rate"] = [(groups.get(column, column), column) for column in columns if column.startswith("x/")]
+    present = {title: [curve for curve in curves if curve[1] in columns] for title, curves in panels.items()}
+    return {title: curves for title, curves in present.items() if curves}

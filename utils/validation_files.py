@@ -11,7 +11,6 @@ from utils.prediction_files import json_rows, write_labels
 from utils.structures import Batch, Detections
 
 NUM_PLOTTED_BATCHES = 3
-PLOT_CONF_THRES = 0.25
 
 
 class ValidatedBatch(NamedTuple):
@@ -66,11 +65,5 @@ class OutputFiles:
                 self.json_rows += json_rows(found, path, self.categories)
         if self.plots and done.index < NUM_PLOTTED_BATCHES:
             stem = self.save_dir / f"val_batch{done.index}"
-            shown = [_above(entry, PLOT_CONF_THRES) for entry in done.input_detections]
             plot_batch(batch.images, batch.targets, Path(f"{stem}_labels.jpg"), self.names, batch.paths)
-            plot_batch(batch.images, shown, Path(f"{stem}_pred.jpg"), self.names, batch.paths)
-
-
-def _above(detections: Detections, conf_thres: float) -> Detections:
-    keep = detections.scores > conf_thres
-    return Detections(*(column[keep].cpu() for column in detections))
+            plot_batch(batch.images, done.input_detections, Path(f"{stem}_pred.jpg"), self.names, batch.paths)

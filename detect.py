@@ -1,0 +1,293 @@
+"""Find objects in pictures and videos.
+
+    python detect.py --weights runs/train/exp/weights/best.pt --source data/images
+
+From Python: ``detect.predict(weights=..., source=...)`` does what the command does; ``detect.load(weights)`` gives a
+detector for pictures in memory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from models.loading import load_model
+from utils.config import CommandParser, increment_path, run_main, select_device, setup_logging
+from utils.datasets.letterbox import letterbox
+from utils.detection_files import DetectionFiles, check_screen
+from utils.errors import UserError, unknown_name
+from utils.media import Frame, Source, frames_of
+from utils.postprocess import best_score, non_max_suppression, scale_boxes
+from utils.results import Result
+from utils.stopwatch import Stopwatch
+
+log = logging.getLogger(__name__)
+
+DEFAULT_IMAGE_SIZE = 640  # where the checkpoint does not say what it was trained at
+
+
+@dataclasses.dataclass
+class Detector:
+    """A network and the settings of its detections; set the attributes to change them.
+
+    Pictures run one by one, so a result never depends on what else was given.
+
+    Attributes:
+        network: ``nn.Module`` in eval mode; images (B, 3, H, W) in [0, 1] to (B, N, 5 + C) decoded predictions.
+        names: class index to name.
+        conf, iou, classes, agnostic, multi_label, max_det: as in ``utils.postprocess.non_max_suppression``.
+        image_size: pixels that the longer side of a picture is brought to, or (height, width) to fit into.
+        half: run the network in 16 bits (float16 on a GPU, else bfloat16).
+    """
+
+    network: nn.Module
+    names: Mapping[int, str]
+    conf: float = 0.25
+    iou: float = 0.45
+    classes: Sequence[int] | None = None
+    agnostic: bool = False
+    multi_label: bool = False
+    max_det: int = 1000
+    image_size: int | tuple[int, int] = DEFAULT_IMAGE_SIZE
+    half: bool = False
+
+    def __call__(self, source: Source | Sequence[Source], imgsz: int | tuple[int, int] | None = None) -> list[Result]:
+        """Detect in every picture of a source.
+
+        Args:
+            source: file, folder, pattern, list file, video (see ``utils.media.find_media``); (H, W, 3) or (H, W) uint8
+                numpy array, BGR as OpenCV reads it; PIL image; (3, H, W) or (B, 3, H, W) tensor, RGB, uint8 or
+                floating-point in [0, 1]; or a list of such.
+            imgsz: image size for this call, see :attr:`image_size`.
+
+        Raises:
+            UserError: a source that does not exist or has another form, or a class that the network does not know.
+        """
+        return list(self.stream(source, imgsz))
+
+    def stream(
+        self, source: Source | Sequence[Source], imgsz: int | tuple[int, int] | None = None, vid_stride: int = 1
+    ) -> Iterator[Result]:
+        """As calling, one result at a time: for long videos and cameras. Uses every ``vid_stride``-th frame."""
+        for index in self.classes or ():
+            if index not in self.names:
+                known = [f"{number} ({name})" for number, name in self.names.items()]
+                raise unknown_name("class index", index, known)
+        shape_hw = self._input_shape(imgsz or self.image_size)
+        for frame in frames_of(source, vid_stride):
+            yield self._detect(frame, shape_hw)
+
+    @torch.no_grad()
+    def _detect(self, frame: Frame, shape_hw: tuple[int, int]) -> Result:
+        parameter = next(self.network.parameters())
+        watch = Stopwatch(parameter.device)
+        watch.start()
+        boxed, geometry = letterbox(frame.image, shape_hw, auto=True, stride=int(max(self.network.stride)))
+        rgb = np.ascontiguousarray(boxed[..., ::-1].transpose(2, 0, 1))
+        images = torch.from_numpy(rgb)[None].to(parameter.device).float() / 255
+        watch.lap("preprocess")
+        half_type = torch.float16 if parameter.device.type == "cuda" else torch.bfloat16
+        with torch.autocast(parameter.device.type, half_type, enabled=self.half):
+            predictions = self.network(images)
+        predictions = predictions.float()
+        watch.lap("inference")
+        (found,) = non_max_suppression(
+            predictions,
+            conf_thres=self.conf,
+            iou_thres=self.iou,
+            classes=self.classes,
+            agnostic=self.agnostic,
+            multi_label=self.multi_label,
+            max_det=self.max_det,
+        )
+        boxes = scale_boxes(found.boxes, geometry)
+        rows = torch.cat((boxes, found.scores[:, None], found.classes[:, None].float()), dim=1).cpu()
+        watch.lap("nms")
+        return Result(
+            path=frame.path,
+            original_hw=frame.image.shape[:2],
+            boxes=rows.clone(),
+            names=self.names,
+            speed_ms={section: 1000 * seconds for section, seconds in watch.seconds.items()},
+            best_score=best_score(predictions, self.classes),
+            number=frame.number,
+            fps=frame.fps,
+            pixels=frame.image,
+        )
+
+    def _input_shape(self, size: int | Sequence[int]) -> tuple[int, int]:
+        sides = [size, size] if isinstance(size, int) else list(size)
+        sides = sides * 2 if len(sides) == 1 else sides
+        if len(sides) != 2 or min(sides) < 1:
+            raise UserError(f"imgsz: expected one size or height and width, in pixels, but got {size}")
+        stride = int(max(self.network.stride))
+        height, width = (math.ceil(side / stride) * stride for side in sides)
+        return height, width
+
+
+def load(weights: str | Path, device: str | torch.device = "cpu") -> Detector:
+    """Load a checkpoint for detection.
+
+    Args:
+        weights: checkpoint file.
+        device: ``cpu``, ``0``, ``cuda:0``, ``mps``.
+
+    Raises:
+        UserError: no such file or device, or a file of another kind.
+    """
+    device = device if isinstance(device, torch.device) else select_device(device)
+    network, checkpoint = load_model(weights, device)
+    return Detector(network, network.names, image_size=checkpoint.get("image_size") or DEFAULT_IMAGE_SIZE)
+
+
+def predict(
+    *,
+    weights: str | Path,
+    source: Source | Sequence[Source] = "data/images",
+    imgsz: int | Sequence[int] | None = None,
+    conf_thres: float = 0.25,
+    iou_thres: float = 0.45,
+    max_det: int = 1000,
+    device: str = "",
+    view_img: bool = False,
+    save_txt: bool = False,
+    save_conf: bool = False,
+    save_crop: bool = False,
+    nosave: bool = False,
+    classes: Sequence[int] | None = None,
+    agnostic_nms: bool = False,
+    project: str | Path = "runs/detect",
+    name: str = "exp",
+    exist_ok: bool = False,
+    line_thickness: int = 3,
+    hide_labels: bool = False,
+    hide_conf: bool = False,
+    half: bool = False,
+    vid_stride: int = 1,
+) -> list[Result]:
+    """The command line as a function; options as there.
+
+    Args:
+        source: as for :class:`Detector`.
+        imgsz: one size, or height and width; None takes the training size.
+
+    Returns:
+        One result a picture, or a frame; without the pixels, which ``Result.image`` reads again from image files.
+
+    Raises:
+        UserError: a file or setting that cannot be right, or a source without a single readable picture.
+    """
+    _check_settings(conf_thres, iou_thres, max_det, vid_stride, line_thickness)
+    if view_img:
+        check_screen()
+    detector = load(weights, select_device(device))
+    detector.conf, detector.iou, detector.max_det = conf_thres, iou_thres, max_det
+    detector.classes, detector.agnostic, detector.half = classes, agnostic_nms, half
+    if imgsz is None:
+        log.info("image size: %s, as in training", detector.image_size)
+    saves = not nosave or save_txt or save_crop
+    results, folder = [], None
+    with contextlib.ExitStack() as stack:
+        for result in detector.stream(source, _as_size(imgsz), vid_stride):
+            if folder is None:  # a source that does not exist leaves no empty folder behind
+                folder = increment_path(project, name, exist_ok) if saves else Path(project)
+                files = stack.enter_context(
+                    DetectionFiles(
+                        folder,
+                        media=not nosave,
+                        txt=save_txt,
+                        conf=save_conf,
+                        crop=save_crop,
+                        view=view_img,
+                        line_thickness=line_thickness,
+                        hide_labels=hide_labels,
+                        hide_conf=hide_conf,
+                        vid_stride=vid_stride,
+                    )
+                )
+            log.info("%s: %s, %.1f ms", _label(result), result, sum(result.speed_ms.values()))
+            goes_on = files.add(result)
+            results.append(dataclasses.replace(result, pixels=None))
+            if not goes_on:
+                break
+    _summarise(results, source, conf_thres, folder if saves else None)
+    return results
+
+
+def _as_size(imgsz: int | Sequence[int] | None) -> int | tuple[int, int] | None:
+    """A size as the detector takes it; the command line gives a list of one or two numbers."""
+    return imgsz if imgsz is None or isinstance(imgsz, int) else tuple(imgsz)
+
+
+def _check_settings(conf_thres: float, iou_thres: float, max_det: int, vid_stride: int, line_thickness: int) -> None:
+    for flag, value in (("conf-thres", conf_thres), ("iou-thres", iou_thres)):
+        if not 0 <= value <= 1:
+            raise UserError(f"--{flag}: expected a number from 0 to 1 but got {value:g}")
+    for flag, value in (("max-det", max_det), ("vid-stride", vid_stride), ("line-thickness", line_thickness)):
+        if value < 1:
+            raise UserError(f"--{flag}: expected a whole number from 1 on but got {value}")
+
+
+def _label(result: Result) -> str:
+    return result.path if result.number is None else f"{result.path} frame {result.number}"
+
+
+def _summarise(results: Sequence[Result], source: object, conf_thres: float, folder: Path | None) -> None:
+    """Say how it went: a run without a picture is an error, one without a detection tells why."""
+    if not results:
+        raise UserError(f"{source}: expected at least one readable picture but found none")
+    sections = results[0].speed_ms
+    speed = ", ".join(f"{np.mean([r.speed_ms[name] for r in results]):.1f} ms {name}" for name in sections)
+    log.info("speed per picture: %s", speed)
+    if not any(len(result) for result in results):
+        best = max(result.best_score for result in results)
+        log.info("nothing passed the confidence threshold %g: the highest score seen is %.3g", conf_thres, best)
+    if folder is not None:
+        log.info("results are in %s", folder)
+
+
+def make_parser() -> CommandParser:
+    """The flags of the command line; their defaults are those of :func:`predict`."""
+    parser = CommandParser(prog="detect.py", description="Find objects in pictures and videos.")
+    add = parser.add_argument
+    add("--weights", required=True, help="checkpoint, for example runs/train/exp/weights/best.pt")
+    add("--source", help="image, folder, pattern, .txt list, video, camera number, stream (default data/images)")
+    add("--imgsz", "--img", "--img-size", type=int, nargs="+", help="size, or height width (default: of the training)")
+    add("--conf-thres", type=float, help="least score of a detection (default 0.25)")
+    add("--iou-thres", type=float, help="overlap above which the lower of two boxes goes (default 0.45)")
+    add("--max-det", type=int, help="detections per picture (default 1000)")
+    add("--device", help="cpu, 0, mps (default: the first GPU, else the CPU)")
+    add("--view-img", action="store_true", help="show the pictures; q or Esc ends the run")
+    add("--save-txt", action="store_true", help="write detections as labels/*.txt")
+    add("--save-conf", action="store_true", help="with --save-txt: add the confidence to each row")
+    add("--save-crop", action="store_true", help="write every detection as a picture of its own")
+    add("--nosave", action="store_true", help="write no annotated pictures and videos")
+    add("--classes", type=int, nargs="+", help="class indices to keep, for example --classes 0 2")
+    add("--agnostic-nms", action="store_true", help="suppress overlapping boxes across classes")
+    add("--project", help="folder of runs (default runs/detect)")
+    add("--name", help="name of this run (default exp)")
+    add("--exist-ok", action="store_true", help="write into an existing run folder")
+    add("--line-thickness", type=int, help="of the boxes, in pixels (default 3)")
+    add("--hide-labels", action="store_true", help="draw boxes without names")
+    add("--hide-conf", action="store_true", help="draw names without confidences")
+    add("--half", action="store_true", help="run the network in 16 bits")
+    add("--vid-stride", type=int, help="use every k-th frame of videos (default 1)")
+    return parser
+
+
+def main() -> None:
+    """Run the command line."""
+    setup_logging()
+    predict(**make_parser().given())
+
+
+if __name__ == "__main__":
+    run_main(main)

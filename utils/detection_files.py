@@ -1,0 +1,113 @@
+"""What a detection run leaves behind: annotated pictures and videos, label files, crops; and what it shows."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from utils.errors import UserError
+from utils.prediction_files import write_labels
+from utils.results import Result, write_image
+
+
+class DetectionFiles:
+    """Writes what was asked for, result by result. Use it as a context manager, so that videos are closed.
+
+    Args:
+        save_dir: folder of the run.
+        media: write annotated pictures, and videos as mp4.
+        txt, conf: write ``labels/<stem>.txt``, with confidence.
+        crop: write ``crops/<class>/<stem>.jpg``.
+        view: show each annotated picture in a window.
+        line_thickness, hide_labels, hide_conf: how boxes are drawn.
+        vid_stride: every k-th frame comes in, so videos are written with fewer frames a second.
+    """
+
+    def __init__(
+        self,
+        save_dir: Path,
+        *,
+        media: bool = True,
+        txt: bool = False,
+        conf: bool = False,
+        crop: bool = False,
+        view: bool = False,
+        line_thickness: int | None = None,
+        hide_labels: bool = False,
+        hide_conf: bool = False,
+        vid_stride: int = 1,
+    ) -> None:
+        self.save_dir, self.media, self.txt, self.conf, self.crop, self.view = save_dir, media, txt, conf, crop, view
+        self.drawing = {"line_thickness": line_thickness, "hide_labels": hide_labels, "hide_conf": hide_conf}
+        self.vid_stride = vid_stride
+        self._videos: dict[str, cv2.VideoWriter] = {}
+        self._names: dict[str, str] = {}  # file name below save_dir to the source that owns it
+
+    def __enter__(self) -> DetectionFiles:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for writer in self._videos.values():
+            writer.release()
+        if self.view:
+            cv2.destroyAllWindows()
+
+    def add(self, result: Result) -> bool:
+        """Write one result; False once the user closed the window with q or Esc."""
+        if self.txt:
+            stem = Path(self._own_name(f"{result.stem}.txt", f"{result.path}:{result.number}")).stem
+            write_labels(self.save_dir / "labels" / f"{stem}.txt", result.detections, result.original_hw, self.conf)
+        if self.crop:
+            result.crop(self.save_dir / "crops")
+        if not (self.media or self.view):
+            return True
+        picture = result.plot(**self.drawing)
+        if self.media and result.number is None:
+            write_image(self.save_dir / self._own_name(Path(result.path).name, result.path), picture)
+        elif self.media:
+            self._video(result, picture).write(picture)
+        return not self.view or _show(result, picture)
+
+    def _video(self, result: Result, picture: np.ndarray) -> cv2.VideoWriter:
+        if result.path not in self._videos:
+            stem = result.stem.removesuffix(f"_{result.number}")
+            file = self.save_dir / self._own_name(f"{stem}.mp4", result.path)
+            size = picture.shape[1], picture.shape[0]
+            writer = cv2.VideoWriter(
+                str(file), cv2.VideoWriter.fourcc(*"mp4v"), max(result.fps / self.vid_stride, 1), size
+            )
+            if not writer.isOpened():
+                raise UserError(f"{file}: this OpenCV cannot write mp4 videos; use --nosave, or --save-txt alone")
+            self._videos[result.path] = writer
+        return self._videos[result.path]
+
+    def _own_name(self, name: str, source: str) -> str:
+        """``name``, numbered where another source has taken it: a/1.jpg and b/1.jpg both get a file."""
+        path, candidate, number = Path(name), name, 2
+        while self._names.setdefault(candidate, source) != source:
+            candidate, number = f"{path.stem}-{number}{path.suffix}", number + 1
+        return candidate
+
+
+def check_screen() -> None:
+    """Make sure that windows can be shown.
+
+    Raises:
+        UserError: there is no screen, or OpenCV was built without windows.
+    """
+    if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+        raise UserError("--view-img: there is no screen (DISPLAY is not set); leave it out, the pictures are saved")
+    try:
+        cv2.namedWindow("probe")
+        cv2.destroyWindow("probe")
+    except cv2.error:
+        raise UserError("--view-img: this OpenCV cannot open windows (opencv-python-headless?); leave it out") from None
+
+
+def _show(result: Result, picture: np.ndarray) -> bool:
+    cv2.imshow(result.path, picture)
+    return cv2.waitKey(1) not in (ord("q"), 27)

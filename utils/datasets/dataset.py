@@ -1,0 +1,165 @@
+"""A split of a data set as a sequence of samples, each a pure function of (seed, epoch, index)."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from torch.utils.data import Dataset
+
+from utils.datasets.colour import jitter_to_rgb
+from utils.datasets.description import DataDescription
+from utils.datasets.flip import random_flip
+from utils.datasets.letterbox import GREY, fit_size, letterbox, rectangular_shapes
+from utils.datasets.mosaic import mixup, mosaic
+from utils.datasets.objects import Objects
+from utils.datasets.perspective import random_perspective
+from utils.datasets.pixels import CacheKind, PixelStore
+from utils.datasets.randomness import sample_rng
+from utils.datasets.scan import READERS, ScannedSplit, scan_split
+from utils.datasets.shapes import ensure_generated
+from utils.errors import UserError, unknown_name
+from utils.hyperparameters import Hyperparameters
+from utils.structures import ImageGeometry, Sample
+
+
+class DetectionDataset(Dataset):
+    """Images of a split with their boxes.
+
+    ``dataset[epoch, index]`` is a :class:`Sample`; ``dataset[index]`` is that of epoch 0. Without augmentation the epoch
+    changes nothing, and the sample's geometry maps boxes back to the file's image.
+
+    Args:
+        description: the data set, from ``read_data_yaml``; a generated one is made on first use.
+        split: ``train``, ``val`` or ``test``.
+        image_size: side of the network's input in pixels.
+        hyp: hyper-parameters, of which the augmentations are read; the defaults where None.
+        augment: mosaic, mixup, perspective, colour, flips.
+        rect: order the images by aspect ratio and give each batch the smallest shape that holds it; no mosaic.
+        batch_size: of the loader, for ``rect``.
+        stride: largest stride of the network, for ``rect``.
+        pad: border in strides, for ``rect``; 0.5 is usual in validation.
+        cache: keep decoded images in memory (``"ram"``) or in the cache folder (``"disk"``).
+        single_cls: treat all classes as one.
+        seed: of all random choices.
+        progress: show bars while reading, where stderr is a terminal.
+
+    Attributes:
+        paths: n image files.
+        labels: n arrays (objects, 5) float32 of class and ``xywhn`` of the file's image.
+        polygons: n outlines in [0, 1].
+        sizes_hw: (n, 2) int64 heights and widths of the files' images.
+        names: class names.
+        report: what the scan met, a ``ScanReport``.
+
+    Raises:
+        UserError: missing files, wrong classes, no usable image, or no label at all in a split to train on.
+    """
+
+    def __init__(
+        self,
+        description: DataDescription,
+        split: str,
+        *,
+        image_size: int,
+        hyp: Hyperparameters | None = None,
+        augment: bool = False,
+        rect: bool = False,
+        batch_size: int = 16,
+        stride: int = 32,
+        pad: float = 0.0,
+        cache: CacheKind = None,
+        single_cls: bool = False,
+        seed: int = 0,
+        progress: bool = True,
+    ) -> None:
+        if cache not in (None, "ram", "disk"):
+            raise unknown_name("image cache", cache, ("ram", "disk"))
+        ensure_generated(description.generator)
+        scanned = scan_split(description, split, progress=progress)
+        _check_usable(scanned, split, augment, description)
+        self.paths, self.labels, self.polygons = scanned.paths, scanned.labels, scanned.polygons
+        self.sizes_hw, self.report = scanned.sizes_hw, scanned.report
+        self.names, self.image_size, self.seed = description.names, image_size, seed
+        self.augment, self.rect, self.batch_size = augment, rect, batch_size
+        self.hyp = hyp or Hyperparameters()
+        if single_cls:
+            self.names = description.names if description.nc == 1 else ("object",)
+            self.labels = [np.concatenate((rows[:, :1] * 0, rows[:, 1:]), axis=1) for rows in self.labels]
+        self._shapes_hw = np.full((len(self.paths), 2), image_size)
+        if rect:
+            order, shapes = rectangular_shapes(self.sizes_hw, batch_size, image_size, stride, pad)
+            self._reorder(order)
+            self._shapes_hw = shapes[np.arange(len(order)) // batch_size]
+        self._pixels = PixelStore(
+            self.paths, self.sizes_hw, image_size, smooth=not augment, cache=cache, progress=progress
+        )
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, key: int | tuple[int, int]) -> Sample:
+        epoch, index = key if isinstance(key, tuple) else (0, key)
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"expected an index below {len(self)} but got {index}")
+        index %= len(self)
+        return self._augmented(epoch, index) if self.augment else self._plain(index)
+
+    def _plain(self, index: int) -> Sample:
+        image, objects, geometry = self._letterboxed(index, scale_up=False)
+        labels = objects.to_labels(*image.shape[:2])
+        return Sample(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), labels, self.paths[index], geometry, index)
+
+    def _augmented(self, epoch: int, index: int) -> Sample:
+        rng = sample_rng(self.seed, epoch, index)
+        if not self.rect and rng.random() < self.hyp.mosaic:
+            image, objects = self._mosaic(index, rng)
+            if rng.random() < self.hyp.mixup:
+                image, objects = mixup((image, objects), self._mosaic(int(rng.integers(len(self))), rng), rng)
+        else:
+            image, objects, _ = self._letterboxed(index, scale_up=True)
+            image, objects = random_perspective(image, objects, image.shape[:2], self.hyp, rng)
+        image, objects = random_flip(image, objects, self.hyp, rng)
+        labels = objects.to_labels(*image.shape[:2])
+        return Sample(jitter_to_rgb(image, self.hyp, rng), labels, self.paths[index], None, index)
+
+    def _mosaic(self, index: int, rng: np.random.Generator) -> tuple[np.ndarray, Objects]:
+        """This image and three others, warped to the network's input."""
+        partners = rng.integers(len(self), size=3).tolist()
+        canvas, objects = mosaic([self._load(each) for each in (index, *partners)], self.image_size, rng)
+        return random_perspective(canvas, objects, (self.image_size, self.image_size), self.hyp, rng)
+
+    def _load(self, index: int) -> tuple[np.ndarray, Objects]:
+        """The resized image and its objects in its pixels; grey and without objects where it cannot be decoded."""
+        image = self._pixels[index]
+        if image is None:
+            height, width = fit_size(*self.sizes_hw[index].tolist(), self.image_size)
+            return np.full((height, width, 3), GREY, np.uint8), Objects.none()
+        return image, Objects.from_labels(self.labels[index], self.polygons[index], *image.shape[:2])
+
+    def _letterboxed(self, index: int, scale_up: bool) -> tuple[np.ndarray, Objects, ImageGeometry]:
+        """The image in its batch's shape, its objects, and how it came from the file."""
+        resized, objects = self._load(index)
+        image, geometry = letterbox(resized, tuple(self._shapes_hw[index].tolist()), scale_up=scale_up)
+        objects = objects.place(geometry.scale, geometry.pad)
+        original = tuple(self.sizes_hw[index].tolist())
+        inner = (resized.shape[0] * geometry.scale[0], resized.shape[1] * geometry.scale[1])
+        scale = (inner[0] / original[0], inner[1] / original[1])
+        return image, objects, ImageGeometry(original, scale, geometry.pad)
+
+    def _reorder(self, order: np.ndarray) -> None:
+        self.paths, self.labels, self.polygons = (
+            [values[index] for index in order] for values in (self.paths, self.labels, self.polygons)
+        )
+        self.sizes_hw = self.sizes_hw[order]
+
+
+def _check_usable(scanned: ScannedSplit, split: str, augment: bool, description: DataDescription) -> None:
+    where = f"{description.file}: {split}"
+    if not scanned.paths:
+        raise UserError(f"{where}: expected readable images but all were left out: {scanned.report.problems[0]}")
+    if (augment or split == "train") and not any(len(rows) for rows in scanned.labels):
+        file_of_labels, _ = READERS[description.format]
+        raise UserError(
+            f"{where}: expected labels to train on, but none of the {len(scanned.paths)} images has any. "
+            f"The labels of {scanned.paths[0]} are looked for in {file_of_labels(scanned.paths[0])}"
+        )

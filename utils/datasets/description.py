@@ -1,0 +1,184 @@
+"""Data YAML files: which images a data set has, in which format its labels are, and what its classes are called."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import yaml
+
+from utils.datasets.shapes import ShapesSettings, generated_root
+from utils.errors import UserError, unknown_name
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+SPLITS = ("train", "val", "test")
+FORMATS = ("yolo", "voc")
+KEYS = ("path", *SPLITS, "names", "nc", "format", "defaults", "generator", "download")
+
+
+@dataclass(frozen=True)
+class DataDescription:
+    """A data set as its YAML describes it.
+
+    Attributes:
+        file: the YAML.
+        root: folder that the splits are relative to.
+        names: class names; the class index is the position.
+        format: of the labels, ``"yolo"`` (text files) or ``"voc"`` (Pascal VOC XML).
+        splits: ``train``, ``val`` and ``test``, as far as given, to absolute paths: folders or lists of images
+            (``yolo``), or lists of ids (``voc``). They need not exist until a split is used.
+        defaults: settings of the training command that this data set suggests, e.g. ``imgsz``.
+        generator: settings of the generator that makes the data set on first use, or None.
+        download: where the data set can be had, as text; never executed or fetched.
+    """
+
+    file: Path
+    root: Path
+    names: tuple[str, ...]
+    format: str = "yolo"
+    splits: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    generator: ShapesSettings | None = None
+    download: str = ""
+
+    @property
+    def nc(self) -> int:
+        """Number of classes."""
+        return len(self.names)
+
+    def require(self, split: str) -> tuple[Path, ...]:
+        """The paths of a split, all of which exist.
+
+        Raises:
+            UserError: the YAML has no such split, or its files are not there; says where they were looked for.
+        """
+        if split not in self.splits:
+            raise unknown_name("split", split, self.splits, str(self.file))
+        missing = [path for path in self.splits[split] if not path.exists()]
+        if missing:
+            message = (
+                f"{self.file}: {split}: data set not found: {', '.join(map(str, missing))} does not exist. A relative "
+                f"'path' is looked for under DATASETS_DIR, which is {datasets_dir()}."
+            )
+            if self.download.startswith(("http://", "https://")):
+                message += f" It can be had from {self.download}"
+            raise UserError(message)
+        return self.splits[split]
+
+
+def datasets_dir() -> Path:
+    """The folder of data sets: ``$DATASETS_DIR``, else ``datasets`` beside the repository."""
+    return Path(os.environ.get("DATASETS_DIR") or REPOSITORY.parent / "datasets").expanduser().resolve()
+
+
+def read_data_yaml(path: Path) -> DataDescription:
+    """Read and check a data YAML.
+
+    ``path`` is the root: absolute, or relative to DATASETS_DIR (a leading ``../datasets`` stands for that folder), or
+    to the repository where it exists there; without it the folder of the YAML. ``names`` is a list, or a mapping from
+    0, 1, ... to names. An explicit ``nc`` must agree with it.
+
+    Raises:
+        UserError: not a YAML mapping, an unknown or missing key, a value of the wrong kind; names file and line.
+    """
+    path = Path(path)
+    values, lines = _load(path)
+
+    def where(key: str) -> str:
+        return f"{path}:{lines[key]}"
+
+    for key in values:
+        if key not in KEYS:
+            raise unknown_name("key", key, KEYS, where(key))
+    for key in ("train", "val", "names"):
+        if values.get(key) is None:
+            raise UserError(f"{path}: expected the keys 'train', 'val' and 'names', but {key!r} is missing")
+    names = _names(values["names"], where("names"))
+    nc = values.get("nc")
+    if nc is not None and nc != len(names):
+        raise UserError(f"{where('nc')}: nc: expected {len(names)}, the number of names, but got {nc!r}")
+    label_format = values.get("format", "yolo")
+    if label_format not in FORMATS:
+        raise unknown_name("format", label_format, FORMATS, where("format"))
+    defaults = values.get("defaults") or {}
+    if not isinstance(defaults, Mapping):
+        raise UserError(f"{where('defaults')}: defaults: expected a mapping of settings but got {defaults!r}")
+    generator = None
+    if values.get("generator") is not None:
+        generator = ShapesSettings.from_mapping(values["generator"], names, where("generator"))
+        root = generated_root(generator)
+    else:
+        root = _root(values.get("path"), path, where)
+    splits = {
+        split: _split_paths(values[split], root, where(split)) for split in SPLITS if values.get(split) is not None
+    }
+    return DataDescription(
+        file=path,
+        root=root,
+        names=names,
+        format=label_format,
+        splits=MappingProxyType(splits),
+        defaults=MappingProxyType(dict(defaults)),
+        generator=generator,
+        download=str(values.get("download") or "").strip(),
+    )
+
+
+def _load(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
+    """The mapping of a YAML file, and the line of each of its keys."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: expected a data YAML but it cannot be read: {error}") from None
+    try:
+        values, tree = yaml.safe_load(text), yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: expected YAML but it cannot be parsed: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: expected a mapping with 'train', 'val' and 'names' but got {type(values).__name__}")
+    lines = {key: node.start_mark.line + 1 for key, (node, _) in zip(values, tree.value, strict=False)}
+    return values, lines
+
+
+def _names(value: Any, where: str) -> tuple[str, ...]:
+    if isinstance(value, Mapping):
+        if sorted(value, key=str) != sorted(range(len(value)), key=str):
+            raise UserError(f"{where}: names: expected the class indices 0 to {len(value) - 1} but got {list(value)}")
+        value = [value[index] for index in range(len(value))]
+    if not isinstance(value, list) or not value or not all(isinstance(name, str | int | float) for name in value):
+        raise UserError(f"{where}: names: expected a list of class names, or a mapping from index to name, got {value!r}")
+    names = tuple(str(name) for name in value)
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise UserError(f"{where}: names: expected different names but {', '.join(repeated)} occurs more than once")
+    return names
+
+
+def _root(value: Any, file: Path, where: Any) -> Path:
+    if value is None:
+        return file.resolve().parent
+    if not isinstance(value, str):
+        raise UserError(f"{where('path')}: path: expected a folder but got {value!r}")
+    folder = Path(value).expanduser()
+    parts = folder.parts
+    under = Path(*parts[2:]) if parts[:2] == ("..", "datasets") else folder
+    root = datasets_dir() / under  # an absolute folder stays what it is
+    beside = REPOSITORY / folder
+    return (beside if not root.exists() and beside.exists() else root).resolve()
+
+
+def _split_paths(value: Any, root: Path, where: str) -> tuple[Path, ...]:
+    entries = value if isinstance(value, list) else [value]
+    if not entries or not all(isinstance(entry, str) for entry in entries):
+        raise UserError(f"{where}: expected a folder, a list file, or a list of them, but got {value!r}")
+    paths = []
+    for entry in entries:
+        path = root / Path(entry).expanduser()
+        if not path.exists() and entry.startswith("../") and (root / entry[3:]).exists():
+            path = root / entry[3:]  # files written for a program that runs one folder deeper
+        paths.append(path.resolve())
+    return tuple(paths)

@@ -1,0 +1,114 @@
+"""Finding, checking and reading image files."""
+
+from __future__ import annotations
+
+import os
+import struct
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import ExifTags, Image
+
+from utils.datasets.description import DataDescription
+from utils.errors import UserError
+
+IMAGE_SUFFIXES = (".bmp", ".dng", ".jpeg", ".jpg", ".mpo", ".pfm", ".png", ".tif", ".tiff", ".webp")
+SMALLEST_SIDE = 10  # pixels
+END_MARKERS = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
+
+
+def list_images(description: DataDescription, split: str) -> list[str]:
+    """Every image of a split, sorted, each once. The files of lists are not looked at.
+
+    Raises:
+        UserError: the split or its files do not exist, or hold no image.
+    """
+    lister = _voc_images if description.format == "voc" else _yolo_images
+    found: set[str] = set()
+    for source in description.require(split):
+        found.update(lister(source, description))
+    if not found:
+        sources = ", ".join(map(str, description.splits[split]))
+        raise UserError(f"{description.file}: {split}: no images in {sources}. Known suffixes: {' '.join(IMAGE_SUFFIXES)}")
+    return sorted(found)
+
+
+def _yolo_images(source: Path, description: DataDescription) -> list[str]:
+    """Images of a folder and all below it, or of a text file with one image a line."""
+    if source.is_dir():
+        files = (os.path.join(folder, name) for folder, _, names in os.walk(source, followlinks=True) for name in names)
+        return [file for file in files if file.lower().endswith(IMAGE_SUFFIXES)]
+    if source.suffix.lower() in IMAGE_SUFFIXES:
+        return [str(source)]
+    images = []
+    for line in _lines(source):
+        if not line.lower().endswith(IMAGE_SUFFIXES):
+            continue
+        below_list, below_root = source.parent / line, description.root / line
+        use_root = not line.startswith("./") and not below_list.exists() and below_root.exists()
+        images.append(os.path.normpath(below_root if use_root else below_list))
+    return images
+
+
+def _voc_images(source: Path, description: DataDescription) -> list[str]:
+    """Images of a list of ids, ``<root>/ImageSets/Main/<split>.txt``, in ``<root>/JPEGImages``."""
+    if source.is_dir():
+        raise UserError(f"{description.file}: expected a list of ids such as ImageSets/Main/train.txt, got the folder {source}")
+    folder = source.parents[2] / "JPEGImages"
+    files = {Path(name).stem: name for name in sorted(os.listdir(folder), reverse=True)} if folder.is_dir() else {}
+    ids = [line.split()[0] for line in _lines(source)]  # lists of one class carry a second column
+    return [str(folder / files.get(name, f"{name}.jpg")) for name in ids]
+
+
+def _lines(file: Path) -> list[str]:
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{file}: expected a text file with one image a line, but it cannot be read: {error}") from None
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def check_image(path: str) -> tuple[int, int]:
+    """Height and width as decoded, that is after the rotation that EXIF asks for.
+
+    Raises:
+        ValueError: missing, unreadable, truncated, or with a side below 10 pixels; the message says which.
+    """
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+            orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+            kind = image.format
+            image.verify()
+        if kind in END_MARKERS and not _ends_with(path, END_MARKERS[kind]):
+            with Image.open(path) as image:
+                image.load()  # bytes after the end are harmless, a missing end is not: decoding tells
+    except FileNotFoundError:
+        raise ValueError("there is no such image") from None
+    except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError) as error:
+        raise ValueError(f"the image cannot be read: {error}") from None
+    if orientation in (5, 6, 7, 8):
+        width, height = height, width
+    if min(height, width) < SMALLEST_SIDE:
+        raise ValueError(f"expected an image of at least {SMALLEST_SIDE} pixels a side but it has {width} x {height}")
+    return height, width
+
+
+def _ends_with(path: str, marker: bytes) -> bool:
+    with open(path, "rb") as file:
+        file.seek(-len(marker), os.SEEK_END)
+        return file.read() == marker
+
+
+def read_image(path: str) -> np.ndarray | None:
+    """Decode an image, rotated as EXIF asks for.
+
+    Returns:
+        (h, w, 3) uint8, BGR, or None where it cannot be read.
+    """
+    try:
+        encoded = np.fromfile(path, np.uint8)  # not cv2.imread: it cannot open every file name on Windows
+        return cv2.imdecode(encoded, cv2.IMREAD_COLOR)
+    except (OSError, cv2.error):
+        return None

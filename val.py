@@ -189,7 +189,7 @@ def evaluate(
     _check_settings(conf_thres, iou_thres, max_det, batch_size, task)
     target = select_device(device)
     model, checkpoint = load_model(weights, target)
-    description = read_data_yaml(find_file(_data_of(data, checkpoint, weights), "data file"))
+    description = read_data_yaml(_data_file(data, checkpoint, weights))
     names = _evaluated_names(description, class_names(model.names), single_cls, weights)
     imgsz = _image_size(imgsz, checkpoint, max(model.stride))
     dataset = DetectionDataset(
@@ -246,15 +246,19 @@ def _check_settings(conf_thres: float, iou_thres: float, max_det: int, batch_siz
         log.warning("confidence threshold %g is above 0.001: it cuts the curve, AP comes out too low", conf_thres)
 
 
-def _data_of(data: str | Path | None, checkpoint: Mapping[str, Any], weights: str | Path) -> str | Path:
+def _data_file(data: str | Path | None, checkpoint: Mapping[str, Any], weights: str | Path) -> Path:
     """The data file to use: the one given, else the one that the checkpoint names."""
     if data is not None:
-        return data
-    named = (checkpoint.get("opt") or {}).get("data") or checkpoint.get("data")
-    if not isinstance(named, str):
+        return find_file(data, "data file", ("data",))
+    named = (checkpoint.get("opt") or {}).get("data")
+    if not named:
         raise UserError(f"--data: expected a data YAML, since {weights} names none")
-    log.info("data: %s, as the network was trained on", named)
-    return named
+    try:
+        found = find_file(named, "data file", ("data",))
+    except UserError as error:
+        raise UserError(f"--data: expected a data YAML, since the one that {weights} names is gone: {error}") from None
+    log.info("data: %s, as in training", found)
+    return found
 
 
 def _evaluated_names(
@@ -268,6 +272,7 @@ def _evaluated_names(
         raise UserError(
             f"{description.file}: expected {len(weights_names)} classes as in {weights} "
             f"({', '.join(weights_names.values())}) but found {len(names)} ({', '.join(names.values())})"
+            + ("; --single-cls takes all classes as one" if len(weights_names) == 1 else "")
         )
     if list(names.values()) != list(weights_names.values()):
         log.warning("class names of the data (%s) differ from those of the weights", ", ".join(names.values()))

@@ -78,15 +78,12 @@ def _candidates(
 
 
 def _suppress(boxes: Tensor, scores: Tensor, groups: Tensor, iou_thres: float) -> Tensor:
-    """Rows that survive, best first; only boxes of one group suppress each other.
+    """Rows that survive, in ascending order; only boxes of one group suppress each other. Rows come best first.
 
-    Every group is moved to a place of its own, in float64: the offsets would cost float32 boxes their sub-pixel digits.
+    In float64, because the library may move each group to a place of its own, which costs float32 sub-pixel digits; and
+    sorted, because of equal scores it returns any order.
     """
-    if not len(boxes):
-        return groups
-    exact = boxes.double()
-    span = exact.max() - exact.min() + 1
-    return torchvision.ops.nms(exact + (groups * span)[:, None], scores.double(), iou_thres)
+    return torchvision.ops.batched_nms(boxes.double(), scores.double(), groups, iou_thres).sort().values
 
 
 def best_score(predictions: Tensor, classes: Sequence[int] | None = None) -> float:

@@ -98,7 +98,10 @@ class Result:
     def __str__(self) -> str:
         """Size and counts: ``480x640 3 RBCs, 1 WBC``."""
         counts = sorted(Counter(self.boxes[:, 5].int().tolist()).items())
-        found = ", ".join(f"{count} {self.names[index]}{'s' if count > 1 else ''}" for index, count in counts)
+        found = ", ".join(
+            f"{count} {self.names[index]}{'s' if count > 1 and not self.names[index].endswith('s') else ''}"
+            for index, count in counts
+        )
         return f"{self.original_hw[0]}x{self.original_hw[1]} {found or '(no detections)'}"
 
     @property

@@ -81,9 +81,9 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
         raise _missing(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except Exception as error:  # torch reports foreign and damaged files by half a dozen types
+    except PermissionError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
+    except Exception as error:  # torch reports foreign and damaged files by half a dozen types, OSError among them
         raise _foreign(path, error) from None
     version = content.get("format") if isinstance(content, dict) else None
     if not isinstance(version, str) or version.partition("/")[0] != _FAMILY:

@@ -50,15 +50,14 @@ def find_file(name: str | Path, what: str, folders: Sequence[str] = SETTINGS_FOL
         folders: where to look below the program's folder, in this order, after that folder itself.
 
     Raises:
-        UserError: there is no such file; the message lists the program's files of that suffix.
+        UserError: there is no such file; the message lists those that the program brings.
     """
     path = Path(name).expanduser()
     homes = [Path(), ROOT, *(ROOT / folder for folder in folders)]
     for home in homes:
         if (home / path).is_file():
             return home / path
-    suffix = path.suffix or ".yaml"
-    known = {file.name for folder in folders for file in (ROOT / folder).glob(f"*{suffix}")}
+    known = {file.name for folder in folders for file in (ROOT / folder).glob("*.yaml")}
     raise unknown_name(what, name, known)
 
 

@@ -1,0 +1,474 @@
+"""Train a detector: ``python train.py --data bccd.yaml --cfg yolov5n.yaml --hyp hyp.sca.yaml --img 320``.
+
+Without any flag it trains yolov5n from scratch on generated shapes. :func:`run` is the same from Python.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import logging
+import math
+import os
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from models import DetectionModel, build_model
+from models.loading import load_model
+from models.yolo import describe
+from utils import distributed
+from utils.autoanchor import auto_anchor
+from utils.checkpoint import load_checkpoint, save_checkpoint, strip_checkpoint, transfer
+from utils.config import (
+    find_file,
+    increment_path,
+    load_hyperparameters,
+    progress_bar,
+    run_main,
+    select_device,
+    setup_logging,
+)
+from utils.criterion import Criterion
+from utils.datasets import DataDescription, DetectionDataset, build_loader, multi_scale_size, read_data_yaml
+from utils.errors import UserError
+from utils.hyperparameters import Hyperparameters
+from utils.metrics import Metrics
+from utils.optim import ModelEMA, Schedule, build_optimizer, freeze
+from utils.plots import plot_batch, plot_labels, plot_results
+from utils.precision import autocast_type, describe_type
+from utils.runlog import RunLog
+from utils.session import Session
+from utils.train_options import complete_options, make_parser, resumed_options
+from utils.validation_files import OutputFiles
+from val import Validation, iou_table, metrics_table, validate
+
+MAX_GRADIENT_NORM = 10.0
+NUM_PLOTTED_BATCHES = 3
+
+log = logging.getLogger(__name__)
+
+
+class TrainResult(NamedTuple):
+    """What a training returns.
+
+    Attributes:
+        save_dir: folder of the run.
+        best, last: checkpoints.
+        metrics: of the best checkpoint on the val split.
+        fitness: 0.1 mAP50 + 0.9 mAP50-95 of the best epoch.
+        epochs: epochs trained, of this run and those it continued.
+        minutes: duration of this call.
+    """
+
+    save_dir: Path
+    best: Path
+    last: Path
+    metrics: Metrics
+    fitness: float
+    epochs: int
+    minutes: float
+
+
+def train_one_epoch(session: Session, epoch: int) -> dict[str, float]:
+    """One pass over the training set.
+
+    Returns:
+        mean of each weighted loss part over the epoch.
+
+    Raises:
+        UserError: a loss part is not finite.
+    """
+    options, device, network = session.options, session.device, session.network
+    network.train()
+    session.train_loader.set_epoch(epoch)
+    num_batches = len(session.train_loader)
+    sums: dict[str, Tensor] = {}
+    bar = progress_bar(session.train_loader, total=num_batches, desc=f"epoch {epoch + 1}/{options.epochs}")
+    for index, batch in enumerate(bar):
+        iteration = epoch * num_batches + index
+        accumulate = session.schedule.apply(session.optimizer, iteration)
+        images = to_network_input(batch.images, device)
+        if options.multi_scale:
+            size = multi_scale_size(options.imgsz, max(session.model.stride), options.seed, epoch, index)
+            images = functional.interpolate(images, size=(size, size), mode="bilinear", align_corners=False)
+        with torch.autocast(device.type, session.autocast_type, enabled=session.autocast_type is not None):
+            raw = network(images)
+        loss = session.criterion(raw, batch.targets.to(device, non_blocking=True))
+        # data-parallel training averages gradients over processes, the loss counts every image
+        session.scaler.scale(loss.total * distributed.world_size()).backward()
+        if iteration - session.last_step >= accumulate:
+            optimizer_step(session)
+            session.last_step = iteration
+
+        sums = {name: sums.get(name, 0) + part for name, part in loss.parts.items()}
+        if epoch == 0 and index < NUM_PLOTTED_BATCHES and distributed.is_main() and not options.noplots:
+            picture = session.save_dir / f"train_batch{index}.jpg"
+            plot_batch(batch.images, batch.targets, picture, session.model.names, batch.paths)
+        if not bar.disable:
+            means = {name: f"{float(value) / (index + 1):.4f}" for name, value in sums.items()}
+            bar.set_postfix(means | {"objects": len(batch.targets), "size": images.shape[-1]}, refresh=False)
+    return _finite_means(sums, num_batches, epoch)
+
+
+def to_network_input(images: Tensor, device: torch.device) -> Tensor:
+    """(B, 3, H, W) uint8 to floats in [0, 1] on the device, channels last."""
+    images = images.to(device, non_blocking=True).contiguous(memory_format=torch.channels_last)
+    return images.float() / 255
+
+
+def optimizer_step(session: Session) -> None:
+    """Clip, step, clear, and let the average follow."""
+    session.scaler.unscale_(session.optimizer)
+    nn.utils.clip_grad_norm_(session.model.parameters(), MAX_GRADIENT_NORM)
+    session.scaler.step(session.optimizer)
+    session.scaler.update()
+    session.optimizer.zero_grad()
+    session.ema.update(session.model)
+
+
+def _finite_means(sums: Mapping[str, Tensor], count: int, epoch: int) -> dict[str, float]:
+    means = {name: float(value) / count for name, value in sums.items()}
+    for name, value in means.items():
+        if not math.isfinite(value):
+            raise UserError(
+                f"epoch {epoch + 1}: expected a finite {name} loss but got {value}; "
+                "a lower lr0, a longer warm-up or --amp off may help"
+            )
+    return means
+
+
+def run(**options: Any) -> TrainResult | None:
+    """Train; the command line as a function.
+
+    Args:
+        options: flags of the command line by name, e.g. ``data="bccd.yaml"``, ``batch_size=8``, ``set=["lr0=0.02"]``.
+
+    Returns:
+        TrainResult; None in all processes but the main one under torchrun.
+
+    Raises:
+        UserError: an option, file, key or name that cannot be right.
+    """
+    started = time.monotonic()
+    checkpoint, save_dir = None, None
+    if options.get("resume"):
+        complete, checkpoint, save_dir = resumed_options(options)
+        description = read_data_yaml(find_file(complete.data, "data file"))
+    else:
+        data = options.get("data", make_parser().get_default("data"))
+        description = read_data_yaml(find_file(data, "data file"))
+        complete = complete_options(options, description.defaults, str(data))
+    device = select_device(complete.device)
+    grouped = distributed.init_process_group(device)
+    try:
+        with reproducible(complete.seed):
+            session = build_session(complete, description, device, checkpoint, save_dir)
+            epochs = train(session)
+            return finish(session, epochs, started) if distributed.is_main() else None
+    finally:
+        if grouped:
+            distributed.destroy_process_group()
+
+
+@contextlib.contextmanager
+def reproducible(seed: int) -> Iterator[None]:
+    """Seed the initial weights and ask for deterministic kernels; both as before afterwards."""
+    before, warn_only = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        try:
+            yield
+        finally:
+            torch.use_deterministic_algorithms(before, warn_only=warn_only)
+
+
+def build_session(
+    options: argparse.Namespace,
+    description: DataDescription,
+    device: torch.device,
+    checkpoint: Mapping[str, Any] | None,
+    save_dir: Path | None,
+) -> Session:
+    """Build network, data, criterion and optimiser; with a checkpoint, put them back to where it was written.
+
+    Args:
+        checkpoint, save_dir: of the run to continue, or None.
+    """
+    hyp = _hyperparameters(options, checkpoint)
+    dtype = autocast_type(options.amp, device)
+    model = build_network(options, hyp, description, checkpoint)
+    options.imgsz = _fitting_size(options.imgsz, max(model.stride))
+    train_set, val_set = _datasets(options, hyp, description, max(model.stride))
+    if checkpoint is None:
+        _fit_anchors(model, train_set, options, hyp)
+    frozen = freeze(model, _frozen_rows(options.freeze, len(model.model)))
+    model.to(device).to_channels_last()
+    if save_dir is None:
+        save_dir = distributed.broadcast_object(_new_folder(options) if distributed.is_main() else None)
+    workers = min(options.workers, os.cpu_count() or 1, options.batch_size)
+    train_loader = build_loader(
+        train_set,
+        options.batch_size,
+        shuffle=True,
+        workers=workers,
+        seed=options.seed,
+        rank=distributed.rank(),
+        world_size=distributed.world_size(),
+        pin_memory=device.type == "cuda",
+    )
+    session = Session(
+        options=options,
+        hyp=hyp,
+        device=device,
+        autocast_type=dtype,
+        save_dir=save_dir,
+        model=model,
+        network=_data_parallel(model, options, device),
+        ema=ModelEMA(model),
+        criterion=Criterion(model.anchors_px, model.stride, model.nc, options.imgsz, hyp).to(device),
+        optimizer=build_optimizer(model, options.optimizer, hyp, options.batch_size),
+        schedule=Schedule(hyp, options.epochs, len(train_loader), options.batch_size, options.cos_lr),
+        scaler=torch.amp.GradScaler(device.type, enabled=dtype == torch.float16),
+        train_loader=train_loader,
+        val_loader=build_loader(val_set, 2 * options.batch_size, workers=workers) if distributed.is_main() else None,
+    )
+    if checkpoint is not None:
+        session.restore(checkpoint)
+    elif distributed.is_main() and not options.noplots:
+        plot_labels(train_set.labels, model.names, save_dir / "labels.jpg")
+    _announce(session, len(train_set), len(val_set), len(frozen))
+    return session
+
+
+def _hyperparameters(options: argparse.Namespace, checkpoint: Mapping[str, Any] | None) -> Hyperparameters:
+    if checkpoint is not None:
+        return Hyperparameters.from_mapping(checkpoint["hyp"], "checkpoint")
+    direct = {} if options.label_smoothing is None else {"label_smoothing": options.label_smoothing}
+    return load_hyperparameters(options.hyp, options.set, **direct)
+
+
+def build_network(
+    options: argparse.Namespace, hyp: Hyperparameters, description: DataDescription, checkpoint: Mapping[str, Any] | None
+) -> DetectionModel:
+    """The network of a run: new, with the weights that fit taken over from --weights, or that of the run continued."""
+    names = dict(enumerate(description.names))
+    if options.single_cls and len(names) > 1:
+        names = {0: "object"}
+    weights = load_checkpoint(options.weights) if options.weights and checkpoint is None else None
+    cfg = checkpoint["cfg"] if checkpoint else (options.cfg or (weights or {}).get("cfg"))
+    if not cfg:
+        raise UserError("expected --cfg, a model YAML, or --weights, a checkpoint, but got neither")
+    model = build_model(cfg, nc=len(names))
+    if hyp.anchors is not None and checkpoint is None:
+        model = build_model({**model.cfg, "anchors": int(hyp.anchors)}, nc=len(names))
+    model.names = names
+    if weights:
+        exclude = ("anchors",) if options.cfg or hyp.anchors is not None else ()
+        state, taken = transfer(model.state_dict(), weights["model"], exclude)
+        model.load_state_dict(state)
+        log.info("weights: %d of %d entries taken from %s", taken, len(state), options.weights)
+    return model
+
+
+def _fitting_size(size: int, stride: int) -> int:
+    fitting = max(math.ceil(size / stride), 2) * stride
+    if fitting != size:
+        log.warning("image size %d is no multiple of the stride %d, or below two: using %d", size, stride, fitting)
+    return fitting
+
+
+def _datasets(
+    options: argparse.Namespace, hyp: Hyperparameters, description: DataDescription, stride: int
+) -> tuple[DetectionDataset, DetectionDataset]:
+    common = {"image_size": options.imgsz, "single_cls": options.single_cls, "seed": options.seed, "stride": stride}
+    train_set = DetectionDataset(description, "train", hyp=hyp, augment=True, cache=options.cache, **common)
+    val_set = DetectionDataset(description, "val", rect=True, batch_size=2 * options.batch_size, pad=0.5, **common)
+    return train_set, val_set
+
+
+def _fit_anchors(
+    model: DetectionModel, dataset: DetectionDataset, options: argparse.Namespace, hyp: Hyperparameters
+) -> None:
+    """Check the anchors against the data, and replace them where that was asked for or fits better."""
+    if options.noautoanchor and not model.anchors_missing:
+        return
+    report = auto_anchor(
+        dataset,
+        model.anchors_px,
+        image_size=options.imgsz,
+        anchor_t=hyp.anchor_t,
+        seed=options.seed,
+        anchors_per_level=model.cfg["anchors"] if model.anchors_missing else None,
+    )
+    log.info("%s", report.text)
+    if report.replaced:
+        model.set_anchors_px(report.anchors_px)
+
+
+def _frozen_rows(rows: Sequence[int], num_rows: int) -> list[str]:
+    """Name prefixes of the rows that --freeze names."""
+    for row in rows:
+        if not 0 <= row <= num_rows:
+            raise UserError(f"--freeze: expected rows from 0 to {num_rows - 1} but got {row}")
+    return [f"model.{row}." for row in (rows if len(rows) > 1 else range(rows[0]))]
+
+
+def _new_folder(options: argparse.Namespace) -> Path:
+    name = Path(options.cfg or options.weights).stem if options.name == "cfg" else options.name
+    return increment_path(options.project, name, options.exist_ok)
+
+
+def _data_parallel(model: DetectionModel, options: argparse.Namespace, device: torch.device) -> nn.Module:
+    if not distributed.is_initialised():
+        return model
+    if options.sync_bn and device.type == "cuda":
+        nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    return nn.parallel.DistributedDataParallel(model, device_ids=[device] if device.type == "cuda" else None)
+
+
+def _announce(session: Session, num_train: int, num_val: int, num_frozen: int) -> None:
+    """Print the resolved settings."""
+    options = {name: value for name, value in vars(session.options).items() if value not in (None, False, [], "", [0])}
+    log.info("options: %s", ", ".join(f"{name} {value}" for name, value in options.items()))
+    hyp = session.hyp.to_mapping()
+    log.info("hyper-parameters: %s", ", ".join(f"{name} {value}" for name, value in hyp.items() if value is not None))
+    log.info("%s", describe(session.model, Path(session.options.cfg or session.options.weights).stem))
+    if num_frozen:
+        log.info("frozen: %d parameters (--freeze)", num_frozen)
+    log.info("device: %s, network in %s", session.device, describe_type(session.autocast_type))
+    log.info("data: %d training and %d validation images, classes: %s", num_train, num_val, ", ".join(session.model.names.values()))
+    log.info("results go to %s", session.save_dir)
+
+
+def train(session: Session) -> int:
+    """Train, validate and save, epoch by epoch; returns how many epochs the run has had."""
+    options, is_main = session.options, distributed.is_main()
+    (session.save_dir / "weights").mkdir(exist_ok=True)
+    run_log = RunLog(session.save_dir, resume=bool(options.resume)) if is_main else None
+    if is_main and not options.resume:
+        run_log.save_settings({k: v for k, v in vars(options).items() if k != "resume"}, session.hyp.to_mapping())
+    begin, epoch, stop = time.monotonic(), session.start_epoch - 1, False
+    for epoch in range(session.start_epoch, options.epochs):
+        losses = train_one_epoch(session, epoch)
+        if is_main:
+            stop = finish_epoch(session, epoch, losses, run_log, begin)
+        if distributed.broadcast_object(stop):
+            break
+    if is_main:
+        run_log.close()
+    return epoch + 1
+
+
+def finish_epoch(session: Session, epoch: int, losses: Mapping[str, float], run_log: RunLog, begin: float) -> bool:
+    """Validate the average, log the epoch, save checkpoints; returns whether to stop early."""
+    options, weights = session.options, session.save_dir / "weights"
+    final = epoch + 1 == options.epochs
+    values = {f"train/{name}_loss": value for name, value in losses.items()}
+    rates = {f"x/lr{index}": group["lr"] for index, group in enumerate(session.optimizer.param_groups)}
+    metrics = None
+    if final or not options.noval:
+        result = validate_average(session)
+        metrics = result.metrics
+        values |= {
+            "metrics/precision": metrics.precision,
+            "metrics/recall": metrics.recall,
+            "metrics/mAP_0.5": metrics.map50,
+            "metrics/mAP_0.5:0.95": metrics.map,
+        } | {f"val/{name}_loss": value for name, value in result.losses.items()}
+    improved = metrics is not None and metrics.fitness > session.best_fitness
+    if improved:
+        session.best_fitness, session.best_epoch = metrics.fitness, epoch
+    run_log.log(epoch, values | rates)
+    log.info("%s", epoch_line(session, epoch, losses, metrics, time.monotonic() - begin))
+
+    if final or not options.nosave:
+        save_checkpoint(weights / "last.pt", session.state(epoch, metrics.to_dict() if metrics else None))
+        if improved:
+            shutil.copyfile(weights / "last.pt", weights / "best.pt")
+        if options.save_period > 0 and epoch % options.save_period == 0:
+            shutil.copyfile(weights / "last.pt", weights / f"epoch{epoch}.pt")
+    if options.patience and metrics is not None and epoch - session.best_epoch >= options.patience:
+        log.info("stopped early: nothing better than epoch %d in %d epochs", session.best_epoch + 1, options.patience)
+        return True
+    return False
+
+
+def validate_average(session: Session) -> Validation:
+    """Measure the moving average of the weights on the validation split, in float32."""
+    return validate(
+        session.ema.model,
+        session.val_loader,
+        criterion=session.criterion,
+        names=session.model.names,
+        device=session.device,
+        single_cls=session.options.single_cls,
+    )
+
+
+def epoch_line(
+    session: Session, epoch: int, losses: Mapping[str, float], metrics: Metrics | None, elapsed: float
+) -> str:
+    """What is printed after an epoch."""
+    done = epoch + 1 - session.start_epoch
+    left = elapsed / done * (session.options.epochs - epoch - 1)
+    parts = [f"epoch {epoch + 1:>3}/{session.options.epochs}"]
+    parts += [f"{name} {value:.4f}" for name, value in losses.items()]
+    if metrics is not None:
+        parts += [f"P {metrics.precision:.3f}", f"R {metrics.recall:.3f}"]
+        parts += [f"mAP50 {metrics.map50:.3f}", f"mAP50-95 {metrics.map:.3f}"]
+    if session.device.type == "cuda":
+        parts.append(f"{torch.cuda.max_memory_reserved(session.device) / 2**30:.1f} GiB")
+    parts += [f"{elapsed / done:.1f} s/epoch", f"{_duration(left)} left"]
+    return "  ".join(parts)
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+
+def finish(session: Session, epochs: int, started: float) -> TrainResult:
+    """Strip the checkpoints, measure the best one once more, draw, and say where everything is."""
+    options, save_dir = session.options, session.save_dir
+    last, best = save_dir / "weights" / "last.pt", save_dir / "weights" / "best.pt"
+    if not best.exists():  # --nosave: the last epoch is the only one there is
+        shutil.copyfile(last, best)
+    for path in (last, best):
+        strip_checkpoint(path)
+    model, _ = load_model(best, session.device)
+    output = OutputFiles(save_dir, model.names, plots=not options.noplots)
+    result = validate(
+        model,
+        session.val_loader,
+        names=model.names,
+        device=session.device,
+        single_cls=options.single_cls,
+        on_batch=output.add,
+    )
+    if not options.noplots:
+        plot_results(save_dir / "results.csv", save_dir / "results.png")
+    minutes = (time.monotonic() - started) / 60
+    log.info("\nbest checkpoint (epoch %d) on the val split:", session.best_epoch + 1)
+    log.info("%s\n%s", metrics_table(result.metrics, per_class=1 < model.nc < 50), iou_table(result.metrics))
+    log.info("%d epochs in %.1f minutes; results are in %s", epochs - session.start_epoch, minutes, save_dir)
+    return TrainResult(save_dir, best, last, result.metrics, session.best_fitness, epochs, minutes)
+
+
+def main() -> None:
+    """Run the command line."""
+    setup_logging()
+    run(**make_parser().given())
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,96 @@
+"""Everything that a training run holds between epochs, how it is saved, and how it is put back."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from utils.hyperparameters import Hyperparameters
+from utils.optim import ModelEMA, Schedule, pending_gradients, restore_gradients
+
+
+@dataclasses.dataclass
+class Session:
+    """A training run.
+
+    Attributes:
+        options: flags in full.
+        hyp: resolved hyper-parameters.
+        device, autocast_type: where and in which type the network computes; None is float32.
+        save_dir: folder of the run.
+        model: the network with its own parameter names.
+        network: what the training step calls: the model, or its data-parallel wrapper.
+        ema: moving average of the model; what is validated and kept.
+        criterion, optimizer, schedule, scaler: of the training step.
+        train_loader, val_loader: batches; only the main process has the latter.
+        start_epoch: first epoch of this process, above 0 after --resume.
+        last_step: iteration of the last optimiser step.
+        best_fitness, best_epoch: so far.
+    """
+
+    options: argparse.Namespace
+    hyp: Hyperparameters
+    device: torch.device
+    autocast_type: torch.dtype | None
+    save_dir: Path
+    model: nn.Module
+    network: nn.Module
+    ema: ModelEMA
+    criterion: nn.Module
+    optimizer: torch.optim.Optimizer
+    schedule: Schedule
+    scaler: torch.amp.GradScaler
+    train_loader: Any
+    val_loader: Any
+    start_epoch: int = 0
+    last_step: int = -1
+    best_fitness: float = -math.inf
+    best_epoch: int = -1
+
+    def state(self, epoch: int, metrics: Mapping[str, Any] | None) -> dict[str, Any]:
+        """A complete checkpoint after an epoch: plain tensors and data.
+
+        Args:
+            epoch: finished epoch, from 0.
+            metrics: of its validation, or None.
+        """
+        options = {name: value for name, value in vars(self.options).items() if name != "resume"}
+        return {
+            "epoch": epoch,
+            "best_fitness": self.best_fitness,
+            "best_epoch": self.best_epoch,
+            "metrics": metrics,
+            "model": self.model.state_dict(),
+            "ema": self.ema.model.state_dict(),
+            "ema_updates": self.ema.updates,
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "criterion": self.criterion.state_dict(),
+            "gradients": pending_gradients(self.model),
+            "last_step": self.last_step,
+            "cfg": self.model.cfg,
+            "names": self.model.names,
+            "hyp": self.hyp.to_mapping(),
+            "opt": options,
+            "data": options["data"],
+            "image_size": options["imgsz"],
+        }
+
+    def restore(self, checkpoint: Mapping[str, Any]) -> None:
+        """Go on behind :meth:`state`, as if the run had never stopped."""
+        self.model.load_state_dict(checkpoint["model"])
+        self.ema.load_state_dict({"model": checkpoint["ema"], "updates": checkpoint["ema_updates"]})
+        self.optimizer.load_state_dict(checkpoint["optimizer"])
+        self.scaler.load_state_dict(checkpoint["scaler"])
+        self.criterion.load_state_dict(checkpoint["criterion"])
+        restore_gradients(self.model, checkpoint["gradients"])
+        self.start_epoch = checkpoint["epoch"] + 1
+        self.last_step = checkpoint["last_step"]
+        self.best_fitness, self.best_epoch = checkpoint["best_fitness"], checkpoint["best_epoch"]

@@ -108,7 +108,8 @@ def auto_anchor(
         text = f"anchors kept: {before}; none better were found ({after})"
         return AnchorReport(_tensor(present), False, before, before, text)
     listing = "  ".join(" ".join(f"{width:.0f},{height:.0f}" for width, height in level) for level in found)
-    return AnchorReport(_tensor(found), True, before, after, f"anchors replaced: {before} before; {after} now: {listing}")
+    text = f"anchors replaced: {before} before; {after} now: {listing}"
+    return AnchorReport(_tensor(found), True, before, after, text)
 
 
 def object_sizes(dataset: DetectionDataset, image_size: int, seed: int = 0) -> np.ndarray:

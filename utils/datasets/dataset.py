@@ -25,8 +25,8 @@ from utils.structures import ImageGeometry, Sample
 class DetectionDataset(Dataset):
     """Images of a split with their boxes.
 
-    ``dataset[epoch, index]`` is a :class:`Sample`; ``dataset[index]`` is that of epoch 0. Without augmentation the epoch
-    changes nothing, and the sample's geometry maps boxes back to the file's image.
+    ``dataset[epoch, index]`` is a :class:`Sample`; ``dataset[index]`` is that of epoch 0. Without augmentation the
+    epoch changes nothing, and the sample's geometry maps boxes back to the file's image.
 
     Args:
         description: the data set, from ``read_data_yaml``; a generated one is made on first use.

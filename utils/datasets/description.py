@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -61,8 +61,8 @@ class DataDescription:
         missing = [path for path in self.splits[split] if not path.exists()]
         if missing:
             message = (
-                f"{self.file}: {split}: data set not found: {', '.join(map(str, missing))} does not exist. A relative "
-                f"'path' is looked for under DATASETS_DIR, which is {datasets_dir()}."
+                f"{self.file}: {split}: data set not found: there is no {' and no '.join(map(str, missing))}. A relative "
+                f"'path' is looked for under DATASETS_DIR ({datasets_dir()}), the repository and the YAML's folder."
             )
             if self.download.startswith(("http://", "https://")):
                 message += f" It can be had from {self.download}"
@@ -78,9 +78,10 @@ def datasets_dir() -> Path:
 def read_data_yaml(path: Path) -> DataDescription:
     """Read and check a data YAML.
 
-    ``path`` is the root: absolute, or relative to DATASETS_DIR (a leading ``../datasets`` stands for that folder), or
-    to the repository where it exists there; without it the folder of the YAML. ``names`` is a list, or a mapping from
-    0, 1, ... to names. An explicit ``nc`` must agree with it.
+    ``path`` is the root: absolute, or relative to DATASETS_DIR (a leading ``../datasets`` stands for that folder); where
+    ``train`` is not found there, relative to the repository or to the folder of the YAML if it is found there. Without
+    ``path`` the root is the folder of the YAML. ``names`` is a list, or a mapping from 0, 1, ... to names. An explicit
+    ``nc`` must agree with it.
 
     Raises:
         UserError: not a YAML mapping, an unknown or missing key, a value of the wrong kind; names file and line.
@@ -89,7 +90,7 @@ def read_data_yaml(path: Path) -> DataDescription:
     values, lines = _load(path)
 
     def where(key: str) -> str:
-        return f"{path}:{lines[key]}"
+        return f"{path}:{lines.get(str(key), 1)}"
 
     for key in values:
         if key not in KEYS:
@@ -112,7 +113,7 @@ def read_data_yaml(path: Path) -> DataDescription:
         generator = ShapesSettings.from_mapping(values["generator"], names, where("generator"))
         root = generated_root(generator)
     else:
-        root = _root(values.get("path"), path, where)
+        root = _root(values.get("path"), values["train"], path, where)
     splits = {
         split: _split_paths(values[split], root, where(split)) for split in SPLITS if values.get(split) is not None
     }
@@ -140,7 +141,7 @@ def _load(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
         raise UserError(f"{path}: expected YAML but it cannot be parsed: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
         raise UserError(f"{path}: expected a mapping with 'train', 'val' and 'names' but got {type(values).__name__}")
-    lines = {key: node.start_mark.line + 1 for key, (node, _) in zip(values, tree.value, strict=False)}
+    lines = {node.value: node.start_mark.line + 1 for node, _ in tree.value}
     return values, lines
 
 
@@ -150,7 +151,7 @@ def _names(value: Any, where: str) -> tuple[str, ...]:
             raise UserError(f"{where}: names: expected the class indices 0 to {len(value) - 1} but got {list(value)}")
         value = [value[index] for index in range(len(value))]
     if not isinstance(value, list) or not value or not all(isinstance(name, str | int | float) for name in value):
-        raise UserError(f"{where}: names: expected a list of class names, or a mapping from index to name, got {value!r}")
+        raise UserError(f"{where}: names: expected a list of names, or a mapping from index to name, but got {value!r}")
     names = tuple(str(name) for name in value)
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
@@ -158,17 +159,17 @@ def _names(value: Any, where: str) -> tuple[str, ...]:
     return names
 
 
-def _root(value: Any, file: Path, where: Any) -> Path:
+def _root(value: Any, train: Any, file: Path, where: Callable[[str], str]) -> Path:
     if value is None:
         return file.resolve().parent
     if not isinstance(value, str):
         raise UserError(f"{where('path')}: path: expected a folder but got {value!r}")
     folder = Path(value).expanduser()
-    parts = folder.parts
-    under = Path(*parts[2:]) if parts[:2] == ("..", "datasets") else folder
-    root = datasets_dir() / under  # an absolute folder stays what it is
-    beside = REPOSITORY / folder
-    return (beside if not root.exists() and beside.exists() else root).resolve()
+    under = Path(*folder.parts[2:]) if folder.parts[:2] == ("..", "datasets") else folder
+    # joined to an absolute folder, each of these is that folder
+    candidates = (datasets_dir() / under, REPOSITORY / folder, file.resolve().parent / folder)
+    holding = (root for root in candidates if all(path.exists() for path in _split_paths(train, root, where("train"))))
+    return next(holding, candidates[0]).resolve()
 
 
 def _split_paths(value: Any, root: Path, where: str) -> tuple[Path, ...]:

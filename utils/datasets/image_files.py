@@ -30,7 +30,8 @@ def list_images(description: DataDescription, split: str) -> list[str]:
         found.update(lister(source, description))
     if not found:
         sources = ", ".join(map(str, description.splits[split]))
-        raise UserError(f"{description.file}: {split}: no images in {sources}. Known suffixes: {' '.join(IMAGE_SUFFIXES)}")
+        known = " ".join(IMAGE_SUFFIXES)
+        raise UserError(f"{description.file}: {split}: expected images in {sources} but found none. Suffixes: {known}")
     return sorted(found)
 
 
@@ -54,7 +55,9 @@ def _yolo_images(source: Path, description: DataDescription) -> list[str]:
 def _voc_images(source: Path, description: DataDescription) -> list[str]:
     """Images of a list of ids, ``<root>/ImageSets/Main/<split>.txt``, in ``<root>/JPEGImages``."""
     if source.is_dir():
-        raise UserError(f"{description.file}: expected a list of ids such as ImageSets/Main/train.txt, got the folder {source}")
+        raise UserError(
+            f"{description.file}: expected a list of ids, ImageSets/Main/train.txt, but {source} is a folder"
+        )
     folder = source.parents[2] / "JPEGImages"
     files = {Path(name).stem: name for name in sorted(os.listdir(folder), reverse=True)} if folder.is_dir() else {}
     ids = [line.split()[0] for line in _lines(source)]  # lists of one class carry a second column

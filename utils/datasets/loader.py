@@ -1,4 +1,4 @@
-"""Batches: the same ones for any number of worker processes, and divided evenly among any number of training processes."""
+"""Batches: the same ones for any number of worker processes, and shared out among any number of training processes."""
 
 from __future__ import annotations
 

@@ -35,6 +35,11 @@ class Polygons(NamedTuple):
         low, high = np.minimum.reduceat(self.points, first), np.maximum.reduceat(self.points, first)
         return self.owner[first], np.concatenate((low, high), axis=1)
 
+    def select(self, keep: np.ndarray) -> Polygons:
+        """Only those of the objects of the mask ``keep`` (n,) bool, with their new numbers."""
+        kept_point = keep[self.owner]
+        return Polygons(self.points[kept_point], (np.cumsum(keep) - 1)[self.owner[kept_point]])
+
     def clip(self, height: float, width: float) -> Polygons:
         """The parts inside an image of this size. Exact: also for an outline around the whole image."""
         points, owner = self.points, self.owner
@@ -109,11 +114,7 @@ class Objects(NamedTuple):
 
     def select(self, keep: np.ndarray) -> Objects:
         """Only the objects of the mask ``keep`` (n,) bool."""
-        kept_point = keep[self.polygons.owner]
-        renumbered = (np.cumsum(keep) - 1)[self.polygons.owner[kept_point]]
-        return Objects(
-            self.classes[keep], self.boxes[keep], Polygons(self.polygons.points[kept_point], renumbered)
-        )
+        return Objects(self.classes[keep], self.boxes[keep], self.polygons.select(keep))
 
 
 def join_objects(parts: Sequence[Objects]) -> Objects:

@@ -86,7 +86,7 @@ def _warp_points(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:
 
 
 def _still_visible(before: np.ndarray, after: np.ndarray, least_visible: np.ndarray) -> np.ndarray:
-    """Mask (n,) of boxes above 2 pixels a side, of enough of their former area, and less than 100 times as long as wide."""
+    """Mask (n,) of boxes above 2 pixels a side, with enough of their former area, and not 100 times as long as wide."""
     sides_before, sides = before[:, 2:] - before[:, :2], after[:, 2:] - after[:, :2]
     visible = sides.prod(axis=1) / (sides_before.prod(axis=1) + 1e-16)
     aspect = sides.max(axis=1) / (sides.min(axis=1) + 1e-16)

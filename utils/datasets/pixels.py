@@ -20,7 +20,7 @@ from utils.datasets.image_files import read_image
 from utils.datasets.letterbox import fit_size, resize_to_fit
 
 LOGGER = logging.getLogger(__name__)
-RECENT_BYTES = 64 * 2**20  # of recent images, in each process: a small data set is decoded once, a large one hardly kept
+RECENT_BYTES = 64 * 2**20  # kept in each process: a small data set is decoded once, for a large one it matters little
 MARGIN = 1.1  # of free space over the estimated need
 
 CacheKind = Literal["ram", "disk"] | None
@@ -126,9 +126,7 @@ class PixelStore:
         areas = [h * w for h, w in (fit_size(*size, self._image_size) for size in self._sizes_hw.tolist())]
         needed = int(3 * sum(areas) * MARGIN)
         if needed > free:
-            LOGGER.warning(
-                "images are not cached: %.1f GB of %s needed, %.1f GB free", needed / 1e9, what, free / 1e9
-            )
+            LOGGER.warning("images are not cached: %.1f GB of %s needed, %.1f GB free", needed / 1e9, what, free / 1e9)
         return needed <= free
 
 

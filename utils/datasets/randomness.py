@@ -39,6 +39,6 @@ def epoch_order(num_samples: int, seed: int, epoch: int) -> np.ndarray:
 
 
 def multi_scale_size(image_size: int, stride: int, seed: int, epoch: int, batch: int) -> int:
-    """The side of a batch's images with ``--multi-scale``: 0.5 to 1.5 times ``image_size``, a multiple of ``stride``."""
+    """The side of a batch's images with ``--multi-scale``: 0.5 to 1.5 times ``image_size``, in steps of ``stride``."""
     low, high = int(image_size * 0.5), int(image_size * 1.5) + stride
     return max(int(keyed_rng(Stream.SIZE, seed, epoch, batch).integers(low, high)) // stride, 1) * stride

@@ -1,7 +1,7 @@
 """Drawing pictures of overlapping, textured, rotated figures whose boxes are known exactly.
 
-A figure is a polygon; its box is the bounds of the polygon's corners, clipped to the image, whether or not another figure
-covers a part of it. Its colours say nothing about its class.
+A figure is a polygon; its box is the bounds of the polygon's corners, clipped to the image, whether or not another
+figure covers a part of it. Its colours say nothing about its class.
 """
 
 from __future__ import annotations
@@ -105,16 +105,21 @@ def draw_scene(height: int, width: int, names: Sequence[str], rng: np.random.Gen
             break
         chosen = int(rng.integers(len(names)))
         corners = _place(FIGURES[names[chosen]](rng), height, width, rng)
-        alpha = _coverage(corners, height, width)
-        covering = np.where(alpha > 0.5, len(areas), front)
+        box = np.clip([*corners.min(axis=0), *corners.max(axis=0)], 0, [width, height, width, height])
+        left, top = np.floor(box[:2]).astype(int)
+        right, bottom = np.ceil(box[2:]).astype(int)
+        window = np.s_[top:bottom, left:right]
+        alpha = _coverage(corners - (left, top), bottom - top, right - left)
+        covering = front.copy()
+        covering[window][alpha > 0.5] = len(areas)
         total = [*areas, _polygon_area(corners)]
         visible = np.bincount(covering[covering >= 0], minlength=len(total)) / total
         if (visible < LEAST_VISIBLE).any():
             continue
-        image += alpha[..., None] * (_texture(height, width, mean, rng) - image)
+        image[window] += alpha[..., None] * (_texture(*alpha.shape, mean, rng) - image[window])
         front, areas = covering, total
         classes.append(chosen)
-        boxes.append(np.clip([*corners.min(axis=0), *corners.max(axis=0)], 0, [width, height, width, height]))
+        boxes.append(box)
     image += rng.normal(0, rng.uniform(2, 8), image.shape)
     return Scene(
         np.clip(np.rint(image), 0, 255).astype(np.uint8),
@@ -134,7 +139,7 @@ def _place(figure: np.ndarray, height: int, width: int, rng: np.random.Generator
 
 
 def _coverage(corners: np.ndarray, height: int, width: int) -> np.ndarray:
-    """How much of each pixel lies inside a polygon: (h, w) in [0, 1]."""
+    """How much of each pixel of a window at the origin lies inside a polygon: (h, w) in [0, 1]."""
     large = np.zeros((height * SUPERSAMPLING, width * SUPERSAMPLING), np.uint8)
     bits = 6
     # OpenCV counts from the centre of the first pixel, the corners from its outer corner

@@ -71,8 +71,8 @@ class ShapesSettings:
         settings = cls(classes=names, **mapping)
         if not 64 <= settings.smallest_side <= settings.largest_side:
             raise UserError(
-                f"{where}: generator: expected 64 <= smallest_side <= largest_side but got {settings.smallest_side} and "
-                f"{settings.largest_side}"
+                f"{where}: generator: expected 64 <= smallest_side <= largest_side but got {settings.smallest_side} "
+                f"and {settings.largest_side}"
             )
         return settings
 
@@ -125,5 +125,8 @@ def _generate(settings: ShapesSettings, root: Path) -> None:
         (root / "images" / split / f"{number:05d}.jpg").write_bytes(encoded.tobytes())
         low, high = scene.boxes[:, :2], scene.boxes[:, 2:]
         xywhn = np.concatenate(((low + high) / 2, high - low), axis=1) / ([width, height] * 2)
-        rows = (f"{cls} " + " ".join(f"{value:.6f}" for value in box) for cls, box in zip(scene.classes, xywhn, strict=True))
-        (root / "labels" / split / f"{number:05d}.txt").write_text("".join(f"{row}\n" for row in rows))
+        np.savetxt(
+            root / "labels" / split / f"{number:05d}.txt",
+            np.column_stack((scene.classes, xywhn)),
+            fmt="%d" + 4 * " %.6f",
+        )

@@ -1,4 +1,4 @@
-"""YOLO label files: ``class x y w h`` or ``class x1 y1 x2 y2 ...`` a line, all but the class divided by the image's size."""
+"""YOLO label files: ``class x y w h`` or ``class x1 y1 x2 y2 ...`` a line, coordinates divided by the image's size."""
 
 from __future__ import annotations
 
@@ -61,11 +61,17 @@ def read_yolo_labels(image_path: str, size_hw: tuple[int, int], names: Sequence[
             problems.append(f"{path}:{number}: repeats line {parsed[values]}; the row is left out")
         parsed.setdefault(values, number)
     labels, polygons = _polygon_labels(list(parsed)) if are_polygons else _box_labels(list(parsed))
+    if are_polygons:
+        problems += [
+            f"{path}:{number}: 5 columns among polygons: read as the corners x1 y1 x2 y2"
+            for row, number in parsed.items()
+            if len(row) == 5
+        ]
     empty = (labels[:, 3:] <= 0).any(axis=1)
     if empty.any():
         numbers = np.array(list(parsed.values()))[empty]
-        problems += [f"{path}:{number}: the object has no width or no height; the row is left out" for number in numbers]
-        labels, polygons = _without(labels, polygons, empty)
+        problems += [f"{path}:{number}: the object has no width or height; the row is left out" for number in numbers]
+        labels, polygons = labels[~empty], polygons.select(~empty)
     return Annotation(labels, polygons, True, tuple(problems))
 
 
@@ -111,10 +117,3 @@ def _polygon_labels(rows: list[tuple[float, ...]]) -> tuple[np.ndarray, Polygons
     classes = np.array([row[0] for row in rows], np.float32)[:, None]
     low, high = bounds[:, :2], bounds[:, 2:]
     return np.concatenate((classes, (low + high) / 2, high - low), axis=1), polygons
-
-
-def _without(labels: np.ndarray, polygons: Polygons, leave_out: np.ndarray) -> tuple[np.ndarray, Polygons]:
-    keep = ~leave_out
-    kept_point = keep[polygons.owner]
-    renumbered = (np.cumsum(keep) - 1)[polygons.owner[kept_point]]
-    return labels[keep], Polygons(polygons.points[kept_point], renumbered)

@@ -1,0 +1,233 @@
+"""Validation: the loop against a network whose answers are known, the command against a network from a file."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+import val
+from tests.painted_objects import NAMES, SCENES, OracleNetwork, boxes_of, write_checkpoint, write_data_set
+from utils.datasets import DetectionDataset, Loader, build_loader, read_data_yaml
+from utils.errors import UserError
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("YOLO_CACHE_DIR", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return write_data_set(tmp_path / "data")
+
+
+@pytest.fixture
+def weights(tmp_path: Path, data: Path) -> Path:
+    return write_checkpoint(tmp_path / "best.pt", data)
+
+
+def make_loader(data: Path, image_size: int, single_cls: bool = False) -> Loader:
+    dataset = DetectionDataset(
+        read_data_yaml(data), "val", image_size=image_size, rect=True, batch_size=2, pad=0.5, single_cls=single_cls
+    )
+    return build_loader(dataset, 2, workers=0)
+
+
+@pytest.mark.parametrize("image_size", [200, 400])
+def test_right_answers_give_full_marks(data: Path, image_size: int) -> None:
+    """Through letterbox, rectangular batches and back: the boxes are exact up to a pixel of the resized image."""
+    network = OracleNetwork().train()
+    result = val.validate(network, make_loader(data, image_size), names=network.names, device=CPU, progress=False)
+    metrics = result.metrics
+    assert metrics.map50 == pytest.approx(1.0)
+    assert metrics.map > 0.95
+    assert (metrics.precision, metrics.recall) == pytest.approx((1.0, 1.0))
+    assert metrics.num_images == len(SCENES)
+    assert metrics.num_instances.tolist() == [2, 2, 2]
+    assert set(result.speed_ms) == {"preprocess", "inference", "nms"}
+    assert network.training  # as it was before
+
+
+def test_detections_arrive_in_pixels_of_the_original_image(data: Path) -> None:
+    network, found = OracleNetwork(), {}
+
+    def collect(done: val.ValidatedBatch) -> None:
+        found.update(zip((Path(path).stem for path in done.batch.paths), done.detections, strict=True))
+
+    val.validate(network, make_loader(data, 400), names=network.names, device=CPU, progress=False, on_batch=collect)
+    assert set(found) == set(SCENES)
+    for name, detections in found.items():
+        expected = boxes_of(name)
+        order = detections.classes.argsort()
+        assert detections.classes[order].tolist() == expected[:, 4].tolist()
+        np.testing.assert_allclose(detections.boxes[order].numpy(), expected[:, :4], atol=1.0)
+
+
+def test_single_cls_merges_the_classes(data: Path) -> None:
+    loader = make_loader(data, 400, single_cls=True)
+    metrics = val.validate(
+        OracleNetwork(), loader, names={0: "item"}, device=CPU, single_cls=True, progress=False
+    ).metrics
+    assert metrics.num_instances.tolist() == [6]
+    assert metrics.map50 == pytest.approx(1.0)
+
+
+class Loss(NamedTuple):
+    total: Tensor
+    parts: dict[str, Tensor]
+
+
+def test_losses_are_means_over_images(data: Path) -> None:
+    def criterion(raw: list[Tensor], targets: Tensor) -> Loss:
+        assert raw[0].dtype == torch.float32
+        return Loss(torch.zeros(()), {"objects": torch.tensor(len(targets) / len(raw[0]))})
+
+    network = OracleNetwork()
+    loader = make_loader(data, 200)
+    result = val.validate(network, loader, names=network.names, device=CPU, criterion=criterion, progress=False)
+    assert result.losses == pytest.approx({"objects": 6 / 4})
+
+
+def test_what_validation_caches_can_be_trained_with(data: Path) -> None:
+    """Tensors that a network or criterion keeps from a validation must not be barred from autograd."""
+    network, kept = OracleNetwork(), []
+    kept_from = network.raw
+    network.raw = lambda images: [kept.append(images) or kept_from(images)[0]]
+    val.validate(network, make_loader(data, 200), names=network.names, device=CPU, progress=False)
+    (kept[0] * network.parameter).sum().backward()
+    assert network.parameter.grad is not None
+
+
+def run_evaluate(tmp_path: Path, weights: Path, **options) -> val.Evaluation:
+    return val.evaluate(weights=weights, project=tmp_path / "runs", workers=0, batch_size=2, **options)
+
+
+def test_command_writes_what_it_promises(tmp_path: Path, weights: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    result = run_evaluate(tmp_path, weights, save_txt=True, save_conf=True, save_json=True, max_det=20)
+    assert result.save_dir == tmp_path / "runs" / "exp"
+    written = json.loads((result.save_dir / "metrics.json").read_text())
+    assert written["map"] == result.metrics.map
+    assert list(written["ap_per_iou"]) == [f"{t:.2f}" for t in np.linspace(0.5, 0.95, 10)]
+    assert [row["name"] for row in written["classes"]] == list(NAMES)
+    for batch in range(2):
+        for kind in ("labels", "pred"):
+            assert (result.save_dir / f"val_batch{batch}_{kind}.jpg").stat().st_size > 1000
+    assert "mAP50-95" in caplog.text
+    assert "AP per IoU threshold" in caplog.text
+    assert "AP65" in caplog.text
+    assert "image size: 128, as in training" in caplog.text
+    assert "as in training" in caplog.text  # the data file too
+
+    rows = json.loads((result.save_dir / "best_predictions.json").read_text())
+    assert {row["image_id"] for row in rows} <= {1, 2, 3, "street"}  # numbers where the names are numbers
+    assert {row["category_id"] for row in rows} <= {0, 1, 2}
+    scores = [row["score"] for row in rows]
+    assert all(score == float(np.float32(score)) for score in scores)
+    assert any(score != round(score, 6) for score in scores)  # nothing was rounded
+    for name, (height, width, _) in SCENES.items():
+        mine = [row for row in rows if row["image_id"] == (int(name) if name.isdecimal() else name)]
+        labels = np.loadtxt(result.save_dir / "labels" / f"{name}.txt", ndmin=2)
+        assert labels.shape == (len(mine), 6)
+        left, top, box_w, box_h = np.array([row["bbox"] for row in mine]).T
+        assert (left >= 0).all()
+        assert (left + box_w <= width + 1e-3).all()
+        np.testing.assert_allclose(labels[:, 1] * width, left + box_w / 2, atol=1e-2)
+        np.testing.assert_allclose(labels[:, 4] * height, box_h, atol=1e-2)
+        np.testing.assert_allclose(labels[:, 5], [row["score"] for row in mine], rtol=1e-5)
+
+
+def test_two_runs_agree_and_have_folders_of_their_own(tmp_path: Path, weights: Path) -> None:
+    first = run_evaluate(tmp_path, weights, plots=False)
+    second = run_evaluate(tmp_path, weights, plots=False)
+    assert second.save_dir.name == "exp2"
+    assert first.metrics.to_dict() == second.metrics.to_dict()
+    assert {file.name for file in first.save_dir.iterdir()} == {"metrics.json"}
+
+
+def test_nothing_is_written_beside_the_data(tmp_path: Path, data: Path, weights: Path) -> None:
+    before = sorted(data.parent.rglob("*"))
+    run_evaluate(tmp_path, weights, save_txt=True, save_json=True)
+    assert sorted(data.parent.rglob("*")) == before
+
+
+def test_half_precision_stays_close(tmp_path: Path, weights: Path) -> None:
+    full = run_evaluate(tmp_path, weights, plots=False, save_json=True)
+    half = run_evaluate(tmp_path, weights, plots=False, save_json=True, half=True)
+    best = [
+        max(row["score"] for row in json.loads((run.save_dir / "best_predictions.json").read_text()))
+        for run in (full, half)
+    ]
+    assert best[0] != best[1]
+    assert best[0] == pytest.approx(best[1], rel=0.05)
+
+
+def test_image_size_is_rounded_up_to_the_stride(tmp_path: Path, weights: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    run_evaluate(tmp_path, weights, plots=False, imgsz=100)
+    assert "image size 100 is no multiple of the stride 32: using 128" in caplog.text
+
+
+def test_a_high_threshold_is_warned_about(tmp_path: Path, weights: Path, caplog: pytest.LogCaptureFixture) -> None:
+    run_evaluate(tmp_path, weights, plots=False, conf_thres=0.25)
+    assert "0.25 is above 0.001" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"iou_thres": 1.5}, "--iou-thres: expected a number from 0 to 1 but got 1.5"),
+        ({"max_det": 0}, "--max-det: expected a whole number from 1 on but got 0"),
+        ({"task": "vall"}, "Did you mean 'val'"),
+        ({"imgsz": 0}, "--imgsz: expected a number of pixels from 1 on but got 0"),
+        ({"data": "coc.yaml"}, "Did you mean 'coco.yaml'"),
+        ({"device": "gpu"}, "device"),
+        ({"task": "test"}, "test"),
+    ],
+)
+def test_wrong_settings_are_explained(tmp_path: Path, weights: Path, options: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        run_evaluate(tmp_path, weights, **options)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_class_counts_must_agree(tmp_path: Path, data: Path) -> None:
+    weights = write_checkpoint(tmp_path / "one.pt", data, nc=1)
+    with pytest.raises(UserError, match=r"expected 1 classes .*\(red\) but found 3 \(red, green, blue\)"):
+        run_evaluate(tmp_path, weights)
+    assert run_evaluate(tmp_path, weights, single_cls=True, plots=False).metrics.names == ("item",)
+
+
+def test_a_checkpoint_without_data_needs_the_flag(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="--data: expected a data YAML"):
+        run_evaluate(tmp_path, write_checkpoint(tmp_path / "bare.pt"))
+
+
+def test_command_line(
+    tmp_path: Path, weights: Path, data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    flags = ["--weights", str(weights), "--data", str(data), "--img", "64", "--batch", "4", "--workers", "0"]
+    monkeypatch.setattr(sys, "argv", ["val.py", *flags, "--project", str(tmp_path / "runs"), "--name", "mine"])
+    val.main()
+    assert json.loads((tmp_path / "runs" / "mine" / "metrics.json").read_text())["imgsz"] == 64
+    with pytest.raises(SystemExit) as exit_status:
+        val.make_parser().given([*flags, "--conf-tres", "0.1"])
+    assert exit_status.value.code == 2
+    assert "Did you mean '--conf-thres'" in capsys.readouterr().err
+
+
+def test_flags_are_options_of_the_function() -> None:
+    import inspect
+
+    flags = {action.dest for action in val.make_parser()._actions} - {"help"}
+    assert flags <= set(inspect.signature(val.evaluate).parameters)

@@ -1,0 +1,200 @@
+"""Pictures: what is drawn where, that nothing leaves the image, and that every figure can be read back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import torch
+
+from utils.errors import UserError
+from utils.plots import class_colour, draw_boxes, plot_batch, plot_labels, plot_results
+from utils.runlog import RunLog
+from utils.structures import Detections
+
+NAMES = {0: "red cell", 1: "white cell", 2: "Größe"}
+
+
+def grey(height: int, width: int) -> np.ndarray:
+    return np.full((height, width, 3), 100, np.uint8)
+
+
+def changed(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    return (before != after).any(axis=2)
+
+
+def has_colour(image: np.ndarray, colour: tuple[int, int, int], tolerance: int = 0) -> bool:
+    return bool((np.abs(image.astype(int) - colour).max(axis=-1) <= tolerance).any())
+
+
+def test_colours_of_neighbouring_classes_are_far_apart():
+    colours = np.array([class_colour(index) for index in range(80)])
+    assert colours.min() >= 0 and colours.max() <= 255
+    assert len(np.unique(colours, axis=0)) == 80
+    assert np.abs(np.diff(colours, axis=0)).sum(axis=1).min() > 100
+
+
+def test_a_box_is_drawn_on_its_border_in_its_colour_and_the_image_is_not_changed():
+    image = grey(100, 200)
+    drawn = draw_boxes(image, [[20, 30, 80, 70]], classes=[3], line_thickness=1)
+    assert (image == 100).all()
+    expected = np.zeros((100, 200), bool)
+    expected[30:71, 20:81] = True
+    expected[31:70, 21:80] = False
+    assert (changed(image, drawn) == expected).all()
+    assert (drawn[expected] == class_colour(3)).all()
+
+
+def test_line_thickness_grows_with_the_image():
+    thin, thick = (
+        changed(image := grey(side, side), draw_boxes(image, [[side / 4, side / 4, side / 2, side / 2]])).sum() / side
+        for side in (200, 2000)
+    )
+    assert thick > 4 * thin
+
+
+@pytest.mark.parametrize(
+    "box", [[0, 0, 90, 90], [510, 0, 599, 60], [590, 200, 599, 250], [0, 290, 30, 299], [-50, -50, 700, 400]]
+)
+def test_texts_are_never_cut_by_the_border_of_the_image(box):
+    num_white = [
+        (draw_boxes(grey(300, 600), [corners], ["Größe 0.87"], [1]) == 255).all(axis=2).sum()
+        for corners in (box, [200, 100, 400, 200])
+    ]
+    assert num_white[0] == num_white[1] > 50
+
+
+def test_letters_contrast_with_their_ground():
+    for index in range(30):
+        image = draw_boxes(grey(100, 200), [[20, 40, 180, 90]], ["MMMM"], [index])
+        ink = (0, 0, 0) if has_colour(image, (0, 0, 0), 30) else (255, 255, 255)
+        assert has_colour(image, ink, 30)
+        assert np.abs(np.mean(class_colour(index)) - ink[0]) > 50
+
+
+def test_drawing_takes_tensors_and_nothing_at_all():
+    image = grey(50, 50)
+    boxes = torch.tensor([[5.0, 5.0, 20.0, 20.0]])
+    from_tensor = draw_boxes(image, boxes, ["a"], torch.tensor([2]))
+    assert (from_tensor == draw_boxes(image, boxes.numpy(), ["a"], [2])).all()
+    assert (draw_boxes(image, np.zeros((0, 4))) == image).all()
+    assert draw_boxes(image, [[30, 30, 10, 10]]).shape == image.shape  # inside out
+    with pytest.raises(ValueError, match="zip"):
+        draw_boxes(image, boxes, ["a", "b"], [0])
+
+
+# ---- batches --------------------------------------------------------------------------------------------------------
+
+
+def read(path: Path) -> np.ndarray:
+    image = cv2.imread(str(path))
+    assert image is not None
+    return image
+
+
+def test_a_batch_becomes_a_grid_with_each_box_in_its_own_cell(tmp_path):
+    images = torch.full((3, 3, 64, 96), 100, dtype=torch.uint8)
+    targets = torch.tensor([[1.0, 2.0, 0.5, 0.5, 0.5, 0.5]])
+    plot_batch(images, targets, tmp_path / "batch.png", NAMES)
+    grid = read(tmp_path / "batch.png")
+    assert grid.shape == (2 * 66 + 2, 2 * 98 + 2, 3)
+    cells = [grid[top : top + 64, left : left + 96] for top in (2, 68) for left in (2, 100)]
+    assert [has_colour(cell, class_colour(2)) for cell in cells] == [False, True, False, False]
+    assert (cells[3] == 255).all()  # no fourth image
+    border = (cells[1] == class_colour(2)).all(axis=2)
+    assert border[16:49, 24].all() and border[16:49, 72].all() and border[48, 24:73].all()
+
+
+def test_colours_of_a_batch_are_not_swapped(tmp_path):
+    images = torch.zeros(1, 3, 32, 32, dtype=torch.uint8)
+    images[:, 0] = 255  # red
+    plot_batch(images, torch.zeros(0, 6), tmp_path / "batch.png", NAMES)
+    assert read(tmp_path / "batch.png")[16, 16].tolist() == [0, 0, 255]
+
+
+def test_detections_are_shown_from_the_confidence_threshold_on(tmp_path):
+    images = torch.full((1, 3, 200, 200), 100, dtype=torch.uint8)
+    boxes = torch.tensor([[20.0, 60.0, 80.0, 120.0], [110.0, 60.0, 180.0, 120.0]])
+    found = [Detections(boxes, torch.tensor([0.9, 0.2]), torch.tensor([0, 1]))]
+    plot_batch(images, found, tmp_path / "pred.png", NAMES)
+    picture = read(tmp_path / "pred.png")
+    assert has_colour(picture, class_colour(0)) and not has_colour(picture, class_colour(1))
+    plot_batch(images, found, tmp_path / "pred.png", NAMES, conf_thres=0.1)
+    assert has_colour(read(tmp_path / "pred.png"), class_colour(1))
+
+
+def test_large_batches_are_cut_and_large_images_reduced(tmp_path):
+    images = torch.zeros(20, 3, 640, 640, dtype=torch.uint8)
+    plot_batch(images, torch.zeros(0, 6), tmp_path / "b.jpg", NAMES, [f"{'x' * 300}{i}.jpg" for i in range(20)], 16)
+    assert max(read(tmp_path / "b.jpg").shape) <= 1920 + 5 * 2
+
+
+def test_file_names_are_written_below_the_images(tmp_path):
+    images = torch.full((1, 3, 160, 160), 100, dtype=torch.uint8)
+    plot_batch(images, torch.zeros(0, 6), tmp_path / "a.png", NAMES)
+    plot_batch(images, torch.zeros(0, 6), tmp_path / "b.png", NAMES, ["/data/images/cell.jpg"])
+    rows = np.flatnonzero(changed(read(tmp_path / "a.png"), read(tmp_path / "b.png")).any(axis=1))
+    assert rows.min() > 130
+
+
+# ---- figures --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("num_classes", "num_images"), [(1, 1), (20, 30), (80, 30)], ids=["one box", "named classes", "many classes"]
+)
+def test_labels_picture(tmp_path, num_classes, num_images):
+    rng = np.random.default_rng(0)
+    labels = [
+        np.column_stack([rng.integers(0, num_classes, num_images), rng.uniform(0.1, 0.4, (num_images, 4))])
+        for _ in range(num_images)
+    ]
+    plot_labels(labels, {index: f"class {index}" for index in range(num_classes)}, tmp_path / "labels.jpg")
+    assert read(tmp_path / "labels.jpg").std() > 10
+
+
+def test_labels_picture_of_backgrounds_alone_and_of_a_class_beyond_the_names(tmp_path):
+    plot_labels([np.zeros((0, 5), np.float32)], NAMES, tmp_path / "empty.jpg")
+    plot_labels([np.array([[7, 0.5, 0.5, 0.1, 0.1]])], NAMES, tmp_path / "beyond.jpg")
+    assert read(tmp_path / "empty.jpg").shape == read(tmp_path / "beyond.jpg").shape
+
+
+def epoch_values(epoch: int) -> dict[str, float]:
+    return {
+        **{f"{split}/{part}_loss": 0.1 / (epoch + 1) for split in ("train", "val") for part in ("box", "obj", "cls")},
+        **{f"metrics/{name}": 0.1 * epoch for name in ("precision", "recall", "mAP_0.5", "mAP_0.5:0.95")},
+        **{f"x/lr{group}": 0.01 for group in range(3)},
+    }
+
+
+def test_results_picture_after_one_epoch_and_after_more(tmp_path):
+    with RunLog(tmp_path, tensorboard=False) as log:
+        log.log(0, epoch_values(0))
+        plot_results(log.csv_path, tmp_path / "one.png")
+        log.log(1, {name: value for name, value in epoch_values(1).items() if name.startswith("train/")})
+        log.log(2, {**epoch_values(2), "train/rank_loss": float("nan"), "val/rank_loss": 0.5})
+        plot_results(log.csv_path, tmp_path / "three.png")
+    one, three = read(tmp_path / "one.png"), read(tmp_path / "three.png")
+    assert three.shape[1] > one.shape[1]  # a further loss has a panel of its own
+    blue_line = (180, 119, 31)  # matplotlib's first colour, BGR
+    assert has_colour(three, blue_line) and has_colour(one, blue_line)
+
+
+def test_results_picture_of_padded_names(tmp_path):
+    (tmp_path / "results.csv").write_text(
+        "    epoch,   train/box_loss,   metrics/mAP_0.5\n  0,  0.1,  0.2\n  1, 0.05, 0.3\n"
+    )
+    plot_results(tmp_path / "results.csv", tmp_path / "results.png")
+    assert read(tmp_path / "results.png").std() > 5
+    with pytest.raises(UserError, match="cannot be read as results"):
+        plot_results(tmp_path / "missing.csv", tmp_path / "results.png")
+
+
+def test_nothing_global_in_matplotlib_is_touched(tmp_path):
+    backend, open_figures, style = matplotlib.get_backend(), plt.get_fignums(), dict(matplotlib.rcParams)
+    plot_labels([np.array([[0, 0.5, 0.5, 0.1, 0.1]])], NAMES, tmp_path / "labels.jpg")
+    assert (matplotlib.get_backend(), plt.get_fignums(), dict(matplotlib.rcParams)) == (backend, open_figures, style)

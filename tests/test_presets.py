@@ -1,0 +1,79 @@
+"""The hyper-parameter files that come with the program."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from utils.config import ROOT, load_hyperparameters, load_yaml
+from utils.hyperparameters import Hyperparameters
+from utils.losses import BOX_LOSSES, SCORE_LOSSES
+
+PRESETS = sorted((ROOT / "data" / "hyps").glob("*.yaml"))
+LOW = load_hyperparameters("hyp.scratch-low.yaml")
+
+
+def differences(name: str) -> dict[str, object]:
+    """Keys of a preset that differ from the default, those of the loss block with their prefix."""
+    hyp = load_hyperparameters(name)
+    flat = {key: value for key, value in hyp.to_mapping().items() if key != "loss" and value != getattr(LOW, key)}
+    block = {f"loss.{key}": value for key, value in dataclasses.asdict(hyp.loss).items()}
+    return flat | {key: value for key, value in block.items() if value != getattr(LOW.loss, key[5:])}
+
+
+@pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.name)
+def test_every_preset_loads_and_its_losses_can_be_built(path):
+    hyp = load_hyperparameters(path)
+    BOX_LOSSES.build_from(hyp.loss.box)
+    SCORE_LOSSES.build_from(hyp.loss.score)
+
+
+@pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.name)
+def test_every_preset_says_what_it_is_for_and_holds_only_what_differs_from_its_base(path):
+    assert path.read_text().startswith("# ")
+    own = load_yaml(path)
+    base = own.pop("base", None)
+    assert (base is None) == (path.name == "hyp.scratch-low.yaml")
+    if base:
+        assert (path.parent / base).is_file()
+
+
+def test_the_default_file_states_the_defaults():
+    assert Hyperparameters() == LOW
+    written = set(load_yaml(ROOT / "data" / "hyps" / "hyp.scratch-low.yaml"))
+    assert {field.name for field in dataclasses.fields(Hyperparameters)} - written <= {"anchors", "label_smoothing"}
+
+
+@pytest.mark.parametrize("name", BOX_LOSSES.names())
+def test_every_box_loss_has_a_preset_that_changes_nothing_else(name):
+    expected = {} if name == LOW.loss.box else {"loss.box": name}
+    assert differences(f"hyp.{name}.yaml") == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("hyp.scratch-low.yaml", {}),
+        ("hyp.scratch-med.yaml", {"lrf": 0.1, "cls": 0.3, "obj": 0.7, "scale": 0.9, "mixup": 0.1}),
+        ("hyp.scratch-high.yaml", {"lrf": 0.1, "cls": 0.3, "obj": 0.7, "scale": 0.9, "mixup": 0.1}),
+        ("hyp.focal.yaml", {"loss.score": {"name": "focal", "gamma": 1.5}}),
+        ("hyp.yolov5.yaml", {"loss.objectness_target": "box"}),
+    ],
+)
+def test_familiar_presets_differ_from_the_default_as_documented(name, expected):
+    assert differences(name) == expected
+
+
+def test_no_augmentation_leaves_no_augmentation():
+    hyp = load_hyperparameters("hyp.no-augmentation.yaml")
+    colour, shape = ("hsv_h", "hsv_s", "hsv_v"), ("degrees", "translate", "scale", "shear", "perspective")
+    mixing = ("flipud", "fliplr", "mosaic", "mixup", "copy_paste")
+    assert {getattr(hyp, name) for name in (*colour, *shape, *mixing)} == {0}
+    assert (hyp.obj, hyp.cls, hyp.lrf) == (0.7, 0.3, 0.1)
+
+
+def test_voc_is_the_evolved_set():
+    hyp = load_hyperparameters("hyp.VOC.yaml")
+    assert (hyp.lr0, hyp.momentum, hyp.anchor_t, hyp.anchors, hyp.hsv_v) == (0.00334, 0.74832, 3.3744, 3, 0.27739)
+    assert (hyp.obj_pw, hyp.cls_pw, hyp.mosaic, hyp.fliplr) == (0.67198, 0.5, 0.85834, 0.5)

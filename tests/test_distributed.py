@@ -50,6 +50,7 @@ def work_in_a_group(rank: int, port: int) -> None:
     assert not distributed.is_initialised()
 
 
+@pytest.mark.slow
 def test_two_processes_sum_and_share(alone):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

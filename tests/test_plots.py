@@ -65,7 +65,7 @@ def test_texts_are_never_cut_by_the_border_of_the_image(box):
         (draw_boxes(grey(300, 600), [corners], ["Größe 0.87"], [1]) == 255).all(axis=2).sum()
         for corners in (box, [200, 100, 400, 200])
     ]
-    assert num_white[0] == num_white[1] > 50
+    assert num_white[0] == num_white[1] > 10
 
 
 def test_letters_contrast_with_their_ground():

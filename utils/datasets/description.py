@@ -61,8 +61,8 @@ class DataDescription:
         missing = [path for path in self.splits[split] if not path.exists()]
         if missing:
             message = (
-                f"{self.file}: {split}: data set not found: there is no {' and no '.join(map(str, missing))}. A relative "
-                f"'path' is looked for under DATASETS_DIR ({datasets_dir()}), the repository and the YAML's folder."
+                f"{self.file}: {split}: data set not found, no {' and no '.join(map(str, missing))}. A relative "
+                f"'path' is looked for under DATASETS_DIR ({datasets_dir()}), in the repository and beside the YAML."
             )
             if self.download.startswith(("http://", "https://")):
                 message += f" It can be had from {self.download}"
@@ -78,10 +78,10 @@ def datasets_dir() -> Path:
 def read_data_yaml(path: Path) -> DataDescription:
     """Read and check a data YAML.
 
-    ``path`` is the root: absolute, or relative to DATASETS_DIR (a leading ``../datasets`` stands for that folder); where
-    ``train`` is not found there, relative to the repository or to the folder of the YAML if it is found there. Without
-    ``path`` the root is the folder of the YAML. ``names`` is a list, or a mapping from 0, 1, ... to names. An explicit
-    ``nc`` must agree with it.
+    ``path`` is the root: absolute, or relative to DATASETS_DIR (a leading ``../datasets`` stands for that folder);
+    where ``train`` is not found there, relative to the repository or to the folder of the YAML if it is found there.
+    Without ``path`` the root is the folder of the YAML. ``names`` is a list, or a mapping from 0, 1, ... to names. An
+    explicit ``nc`` must agree with it.
 
     Raises:
         UserError: not a YAML mapping, an unknown or missing key, a value of the wrong kind; names file and line.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import struct
 from pathlib import Path
 
 import cv2
@@ -15,6 +14,7 @@ from utils.errors import UserError
 
 IMAGE_SUFFIXES = (".bmp", ".dng", ".jpeg", ".jpg", ".mpo", ".pfm", ".png", ".tif", ".tiff", ".webp")
 SMALLEST_SIDE = 10  # pixels
+ORIENTATION = ExifTags.Base.Orientation
 END_MARKERS = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
 
 
@@ -80,19 +80,24 @@ def check_image(path: str) -> tuple[int, int]:
     """
     try:
         with Image.open(path) as image:
-            width, height = image.size
-            orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-            kind = image.format
+            (width, height), kind = image.size, image.format
+            # a PNG without this entry would be decoded to look for one
+            turned = (kind != "PNG" or "exif" in image.info) and image.getexif().get(ORIENTATION, 1) in (5, 6, 7, 8)
             image.verify()
         if kind in END_MARKERS and not _ends_with(path, END_MARKERS[kind]):
             with Image.open(path) as image:
                 image.load()  # bytes after the end are harmless, a missing end is not: decoding tells
     except FileNotFoundError:
         raise ValueError("there is no such image") from None
-    except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError) as error:
+    except Exception as error:  # a broken file makes Pillow's readers raise nearly anything
         raise ValueError(f"the image cannot be read: {error}") from None
-    if orientation in (5, 6, 7, 8):
+    if turned and kind in ("JPEG", "MPO"):
         width, height = height, width
+    elif turned:  # for other formats, whether the size above or the decoder honours the tag varies with the version
+        decoded = read_image(path)
+        if decoded is None:
+            raise ValueError("the image cannot be decoded")
+        height, width = decoded.shape[:2]
     if min(height, width) < SMALLEST_SIDE:
         raise ValueError(f"expected an image of at least {SMALLEST_SIDE} pixels a side but it has {width} x {height}")
     return height, width

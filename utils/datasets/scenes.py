@@ -104,12 +104,12 @@ def draw_scene(height: int, width: int, names: Sequence[str], rng: np.random.Gen
         if len(classes) == wanted:
             break
         chosen = int(rng.integers(len(names)))
-        corners = _place(FIGURES[names[chosen]](rng), height, width, rng)
+        corners = place_figure(FIGURES[names[chosen]](rng), height, width, rng)
         box = np.clip([*corners.min(axis=0), *corners.max(axis=0)], 0, [width, height, width, height])
         left, top = np.floor(box[:2]).astype(int)
         right, bottom = np.ceil(box[2:]).astype(int)
         window = np.s_[top:bottom, left:right]
-        alpha = _coverage(corners - (left, top), bottom - top, right - left)
+        alpha = coverage(corners - (left, top), bottom - top, right - left)
         covering = front.copy()
         covering[window][alpha > 0.5] = len(areas)
         total = [*areas, _polygon_area(corners)]
@@ -128,7 +128,7 @@ def draw_scene(height: int, width: int, names: Sequence[str], rng: np.random.Gen
     )
 
 
-def _place(figure: np.ndarray, height: int, width: int, rng: np.random.Generator) -> np.ndarray:
+def place_figure(figure: np.ndarray, height: int, width: int, rng: np.random.Generator) -> np.ndarray:
     """Corners (k, 2) in pixels of a figure that fits the unit circle, zoomed, turned and moved into the picture."""
     largest = min(LARGEST, 0.75 * min(height, width))
     radius = math.exp(rng.uniform(math.log(SMALLEST), math.log(largest))) / 2
@@ -138,7 +138,7 @@ def _place(figure: np.ndarray, height: int, width: int, rng: np.random.Generator
     return figure @ turn * radius + centre
 
 
-def _coverage(corners: np.ndarray, height: int, width: int) -> np.ndarray:
+def coverage(corners: np.ndarray, height: int, width: int) -> np.ndarray:
     """How much of each pixel of a window at the origin lies inside a polygon: (h, w) in [0, 1]."""
     large = np.zeros((height * SUPERSAMPLING, width * SUPERSAMPLING), np.uint8)
     bits = 6

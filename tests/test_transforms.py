@@ -1,0 +1,236 @@
+"""Boxes must move with the pixels: draw an object, transform, and compare its box with where its pixels went."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from utils.datasets.colour import jitter_to_rgb
+from utils.datasets.flip import random_flip
+from utils.datasets.letterbox import letterbox, rectangular_shapes, resize_to_fit
+from utils.datasets.mosaic import mixup, mosaic
+from utils.datasets.objects import Objects, Polygons
+from utils.datasets.perspective import random_perspective
+from utils.datasets.randomness import epoch_order, multi_scale_size, sample_rng
+from utils.hyperparameters import Hyperparameters
+
+STILL = Hyperparameters(hsv_h=0, hsv_s=0, hsv_v=0, translate=0, scale=0, fliplr=0)
+
+
+def bright_box(height: int, width: int, box: tuple[int, int, int, int], cls: int = 0) -> tuple[np.ndarray, Objects]:
+    """A black image with one white rectangle, and the rectangle as an object."""
+    image = np.zeros((height, width, 3), np.uint8)
+    image[box[1] : box[3], box[0] : box[2]] = 255
+    return image, Objects(np.array([cls], np.float32), np.array([box], np.float32), Polygons.none())
+
+
+def bounds_of_bright(image: np.ndarray) -> np.ndarray:
+    rows, columns = np.nonzero(image.min(axis=2) > 160)  # the grey border is 114
+    return np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
+
+
+def outline(points: list[tuple[float, float]], owner: int = 0) -> Polygons:
+    return Polygons(np.array(points, np.float32), np.full(len(points), owner))
+
+
+@pytest.mark.parametrize("flips", [{"fliplr": 1}, {"flipud": 1}, {"fliplr": 1, "flipud": 1}])
+def test_flips_move_boxes_with_pixels(flips: dict[str, float]) -> None:
+    image, objects = bright_box(60, 100, (10, 5, 30, 45))
+    flipped, moved = random_flip(image, objects, Hyperparameters(**{"fliplr": 0, **flips}), sample_rng(0, 0, 0))
+    np.testing.assert_array_equal(moved.boxes[0], bounds_of_bright(flipped))
+    assert not np.array_equal(moved.boxes, objects.boxes)
+
+
+@pytest.mark.parametrize("index", range(8))
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"degrees": 0.0, "translate": 0.2, "scale": 0.4},
+        {"degrees": 0.0, "translate": 0.1, "scale": 0.2, "shear": 10.0},
+        {"degrees": 40.0, "translate": 0.1, "scale": 0.2},
+        {"degrees": 10.0, "translate": 0.1, "scale": 0.2, "shear": 5.0, "perspective": 0.001},
+    ],
+)
+def test_perspective_moves_boxes_with_pixels(settings: dict[str, float], index: int) -> None:
+    image, objects = bright_box(200, 260, (90, 70, 170, 130))
+    warped, moved = random_perspective(image, objects, (200, 260), Hyperparameters(**settings), sample_rng(0, 0, index))
+    assert warped.shape == (200, 260, 3)
+    np.testing.assert_allclose(moved.boxes[0], bounds_of_bright(warped), atol=1.6)
+
+
+def test_perspective_with_nothing_to_do_changes_nothing() -> None:
+    image, objects = bright_box(50, 70, (10, 10, 30, 40))
+    warped, moved = random_perspective(image, objects, (50, 70), STILL, sample_rng(0, 0, 0))
+    np.testing.assert_array_equal(warped, image)
+    np.testing.assert_allclose(moved.boxes, objects.boxes, atol=1e-4)
+
+
+def test_an_outline_gives_a_tighter_box_than_its_corners() -> None:
+    # a diamond turned by 45 degrees becomes a square of side 100 / sqrt(2), its box's corners reach 100 pixels
+    diamond = outline([(50, 100), (100, 50), (150, 100), (100, 150)])
+    box = np.array([[50, 50, 150, 150]], np.float32)
+    image = np.zeros((200, 200, 3), np.uint8)
+    hyp = Hyperparameters(degrees=45, translate=0, scale=0)
+
+    class Turned(np.random.Generator):
+        def uniform(self, low: float, high: float, size: int | None = None) -> np.ndarray | float:
+            return high if size is None else np.broadcast_to(high, size)
+
+    def sides(polygons: Polygons) -> np.ndarray:
+        objects = Objects(np.zeros(1, np.float32), box, polygons)
+        _, moved = random_perspective(image, objects, (200, 200), hyp, Turned(np.random.PCG64(0)))
+        return moved.boxes[0, 2:] - moved.boxes[0, :2]
+
+    np.testing.assert_allclose(sides(diamond), 100 / np.sqrt(2), atol=1e-3)
+    np.testing.assert_allclose(sides(Polygons.none()), 100 * np.sqrt(2), atol=1e-3)
+
+
+def test_objects_that_left_the_image_or_became_tiny_are_dropped() -> None:
+    boxes = np.array([[40, 40, 60, 60], [0, 40, 3, 60], [50, 50, 51, 52]], np.float32)
+    objects = Objects(np.arange(3, dtype=np.float32), boxes, Polygons.none())
+    image = np.zeros((100, 100, 3), np.uint8)
+    # the middle 50 x 50 pixels: the second lies outside, the third is 1 pixel wide
+    _, kept = random_perspective(image, objects, (50, 50), STILL, sample_rng(0, 0, 0))
+    np.testing.assert_array_equal(kept.classes, [0])
+    np.testing.assert_allclose(kept.boxes, [[15, 15, 35, 35]], atol=1e-4)
+
+
+def test_clipping_an_outline_is_exact() -> None:
+    # a triangle cut by the right border at x = 10: its lower edge from (0, 0) to (20, 20) leaves there at y = 10
+    clipped = outline([(0, 0), (20, 0), (20, 20)]).clip(100, 10)
+    owners, bounds = clipped.bounds()
+    np.testing.assert_array_equal(owners, [0])
+    np.testing.assert_allclose(bounds, [[0, 0, 10, 10]])
+
+
+def test_clipping_an_outline_around_the_whole_image_leaves_the_image() -> None:
+    _, bounds = outline([(-50, -50), (150, -50), (150, 150), (-50, 150)]).clip(30, 40).bounds()
+    np.testing.assert_allclose(bounds, [[0, 0, 40, 30]])
+
+
+def test_an_outline_outside_the_image_makes_its_box_empty_and_leaves_others_alone() -> None:
+    outlines = Polygons(
+        np.array([(200, 200), (220, 200), (220, 220), (1, 2), (5, 2), (5, 8)], np.float32), np.array([0, 0, 0, 2, 2, 2])
+    )
+    boxes = np.array([[200, 200, 220, 220], [10, 10, 120, 20], [1, 2, 5, 8]], np.float32)
+    clipped = Objects(np.arange(3, dtype=np.float32), boxes, outlines).clip(100, 100)
+    np.testing.assert_allclose(clipped.boxes, [[0, 0, 0, 0], [10, 10, 100, 20], [1, 2, 5, 8]])
+    kept = clipped.select(np.array([False, True, True]))
+    np.testing.assert_array_equal(kept.polygons.owner, [1, 1, 1])
+
+
+def test_mosaic_places_boxes_with_pixels() -> None:
+    tiles = []
+    for cls in range(4):  # one tile with a white rectangle, three dark ones; each size another
+        image, objects = bright_box(60 + cls, 80, (20, 10, 50, 40), cls)
+        tiles.append((image if cls == 2 else image // 4, objects))
+    for index in range(6):
+        canvas, objects = mosaic(tiles, 80, sample_rng(0, 0, index))
+        assert canvas.shape == (160, 160, 3)
+        np.testing.assert_array_equal(np.sort(objects.classes), [0, 1, 2, 3])
+        np.testing.assert_allclose(objects.boxes[objects.classes == 2][0], bounds_of_bright(canvas))
+
+
+def test_mosaic_centre_and_places_vary() -> None:
+    tiles = [bright_box(80, 80, (0, 0, 80, 80), cls) for cls in range(4)]
+    boxes = {tuple(mosaic(tiles, 80, sample_rng(0, 0, index))[1].boxes.ravel()) for index in range(10)}
+    assert len(boxes) == 10
+
+
+def test_mixup_blends_and_keeps_all_objects() -> None:
+    first, second = bright_box(40, 40, (0, 0, 20, 20), 1), bright_box(40, 40, (20, 20, 40, 40), 2)
+    image, objects = mixup(first, second, sample_rng(0, 0, 0))
+    np.testing.assert_array_equal(objects.classes, [1, 2])
+    np.testing.assert_array_equal(objects.boxes, [[0, 0, 20, 20], [20, 20, 40, 40]])
+    weight = image[0, 0, 0] / 255
+    assert 0.2 < weight < 0.8
+    assert image[30, 30, 0] / 255 == pytest.approx(1 - weight, abs=0.01)
+
+
+def test_colour_jitter_without_gains_only_reorders_channels() -> None:
+    image = np.arange(4 * 5 * 3, dtype=np.uint8).reshape(4, 5, 3)
+    np.testing.assert_array_equal(jitter_to_rgb(image, STILL, sample_rng(0, 0, 0)), image[..., ::-1])
+
+
+def test_colour_jitter_changes_value_by_at_most_its_gain_and_spares_the_input() -> None:
+    image = np.full((8, 8, 3), 100, np.uint8)
+    hyp = Hyperparameters(hsv_h=0, hsv_s=0, hsv_v=0.4)
+    values = [int(jitter_to_rgb(image, hyp, sample_rng(0, 0, index))[0, 0, 0]) for index in range(50)]
+    assert 59 <= min(values) < 75 and 125 < max(values) <= 140
+    assert (image == 100).all()
+
+
+def test_colour_jitter_turns_the_hue() -> None:
+    red = np.zeros((4, 4, 3), np.uint8)
+    red[..., 2], red[..., 1] = 255, 60  # BGR
+    hyp = Hyperparameters(hsv_h=1, hsv_s=0, hsv_v=0)
+    colours = {tuple(jitter_to_rgb(red, hyp, sample_rng(0, 0, index))[0, 0]) for index in range(20)}
+    assert len(colours) > 5
+    assert all(max(colour) == 255 for colour in colours)  # same value
+
+
+@pytest.mark.parametrize("size", [(100, 200), (200, 100), (37, 61), (320, 320), (31, 500)])
+@pytest.mark.parametrize("scale_up", [True, False])
+def test_letterbox_geometry_leads_back(size: tuple[int, int], scale_up: bool) -> None:
+    height, width = size
+    box = (width // 4, height // 4, width // 2, height // 2)
+    image, _ = bright_box(height, width, box)
+    boxed, geometry = letterbox(image, (160, 224), scale_up=scale_up)
+    assert boxed.shape == (160, 224, 3)
+    assert geometry.original_hw == size
+    if not scale_up:
+        assert max(geometry.scale) <= 1.01
+    scale, pad = np.array(geometry.scale[::-1] * 2), np.array(geometry.pad[::-1] * 2)
+    found = (bounds_of_bright(boxed) - pad) / scale
+    np.testing.assert_allclose(found, box, atol=1.0 / min(1, *geometry.scale))
+
+
+def test_letterbox_pads_half_on_each_side_and_the_odd_pixel_last() -> None:
+    boxed, geometry = letterbox(np.zeros((10, 21, 3), np.uint8), (21, 21))
+    assert geometry.pad == (5.0, 0.0)
+    np.testing.assert_array_equal(np.flatnonzero(boxed[:, 0, 0] == 114), [0, 1, 2, 3, 4, 15, 16, 17, 18, 19, 20])
+
+
+def test_letterbox_auto_pads_to_the_stride_only() -> None:
+    boxed, _ = letterbox(np.zeros((100, 320, 3), np.uint8), (320, 320), auto=True, stride=32)
+    assert boxed.shape == (128, 320, 3)
+
+
+def test_extreme_aspect_ratio_keeps_a_pixel() -> None:
+    assert resize_to_fit(np.zeros((10, 5000, 3), np.uint8), 64).shape == (1, 64, 3)
+
+
+def test_resizing_averages_or_interpolates() -> None:
+    checks = np.zeros((64, 64, 3), np.uint8)
+    checks[::4] = 255  # every fourth row: averaging gives 64 everywhere, two-row interpolation misses rows
+    assert np.unique(resize_to_fit(checks, 16)).tolist() == [64]
+    assert np.unique(resize_to_fit(checks, 16, smooth=False)).tolist() != [64]
+
+
+def test_rectangular_shapes_by_hand() -> None:
+    # heights / widths: 0.5, 0.75 | 0.75, 1.5 | 2.0
+    sizes = np.array([[150, 100], [50, 100], [75, 100], [75, 100], [200, 100]])
+    order, shapes = rectangular_shapes(sizes, 2, 320, 32, 0.5)
+    np.testing.assert_array_equal(order, [1, 2, 3, 0, 4])
+    # all wide: 0.75 * 320 / 32 + 0.5 = 8 rows; mixed: square, 10.5 -> 11; all tall: width 0.5 * 10 + 0.5 = 5.5 -> 6
+    np.testing.assert_array_equal(shapes, [[256, 352], [352, 352], [352, 192]])
+
+
+def test_random_numbers_depend_on_the_key_alone() -> None:
+    first = sample_rng(1, 2, 3).random(5)
+    np.testing.assert_array_equal(first, sample_rng(1, 2, 3).random(5))
+    for other in [(0, 2, 3), (1, 3, 3), (1, 2, 4), (1, 3, 2)]:
+        assert not np.isin(first, sample_rng(*other).random(1000)).any()
+
+
+def test_epoch_order_is_a_permutation_of_its_own_in_each_epoch() -> None:
+    orders = [epoch_order(50, 0, epoch) for epoch in range(3)]
+    for order in orders:
+        np.testing.assert_array_equal(np.sort(order), np.arange(50))
+    assert not np.array_equal(orders[0], orders[1])
+    np.testing.assert_array_equal(orders[2], epoch_order(50, 0, 2))
+
+
+def test_multi_scale_covers_half_to_one_and_a_half_in_strides() -> None:
+    sizes = {multi_scale_size(320, 32, 0, 0, batch) for batch in range(500)}
+    assert sizes == set(range(160, 481, 32))

@@ -68,6 +68,11 @@ def test_texts_are_never_cut_by_the_border_of_the_image(box):
     assert num_white[0] == num_white[1] > 10
 
 
+def test_texts_fit_into_images_that_are_hardly_higher_than_a_line():
+    low, high = (draw_boxes(grey(height, 200), [[10, 8, 30, 12]], ["Größe"], [1]) for height in (16, 100))
+    assert (low == 255).all(axis=2).sum() == (high == 255).all(axis=2).sum() > 5
+
+
 def test_letters_contrast_with_their_ground():
     for index in range(30):
         image = draw_boxes(grey(100, 200), [[20, 40, 180, 90]], ["MMMM"], [index])
@@ -182,6 +187,15 @@ def test_results_picture_after_one_epoch_and_after_more(tmp_path):
     assert three.shape[1] > one.shape[1]  # a further loss has a panel of its own
     blue_line = (180, 119, 31)  # matplotlib's first colour, BGR
     assert has_colour(three, blue_line) and has_colour(one, blue_line)
+
+
+def test_curves_bridge_the_epochs_without_validation(tmp_path):
+    with RunLog(tmp_path, tensorboard=False) as log:
+        for epoch in range(11):
+            log.log(epoch, epoch_values(epoch) if epoch % 10 == 0 else {"train/box_loss": 0.1})
+    plot_results(log.csv_path, tmp_path / "results.png")
+    orange = (read(tmp_path / "results.png") == (14, 127, 255)).all(axis=2)
+    assert orange[: len(orange) // 2, : orange.shape[1] // 3].any(axis=0).sum() > 200  # the validation box loss
 
 
 def test_results_picture_of_padded_names(tmp_path):

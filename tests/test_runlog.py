@@ -74,8 +74,15 @@ def test_resuming_drops_the_rows_that_are_trained_again(tmp_path):
     assert results["extra"].tolist()[:2] == [7, 7]
 
 
+def test_an_epoch_that_is_logged_again_is_replaced(tmp_path):
+    log = quiet_log(tmp_path)
+    for epoch, value in ((0, 1), (1, 2), (1, 3)):
+        log.log(epoch, {"train/box_loss": value})
+    assert read_results(log.csv_path)["train/box_loss"].tolist() == [1, 3]
+
+
 def test_resuming_survives_a_half_written_line_and_padded_files(tmp_path):
-    header = ",".join(f"{name:>20}" for name in COLUMNS)
+    header = ",".join(f"{name:^30}" for name in COLUMNS)
     rows = "\n".join(",".join(f"{value:>20}" for value in [epoch, *[0.25] * 13]) for epoch in range(2))
     (tmp_path / "results.csv").write_text(f"{header}\n{rows}\n{2:>20},{0.25:>20},{0.2:>5}")
     assert read_results(tmp_path / "results.csv")["x/lr2"].tolist()[:2] == [0.25, 0.25]

@@ -106,7 +106,7 @@ def _checked_value(action: argparse.Action, value: Any, where: str) -> Any:
     # int(2.5) succeeds where '--epochs 2.5' would not: convert the spelling, not the value.
     readable = isinstance(value, str) or (convert is not str and isinstance(value, int | float))
     try:
-        if not readable or isinstance(value, bool):
+        if not readable:
             raise ValueError
         result = convert(str(value))
     except (ValueError, TypeError, argparse.ArgumentTypeError) as error:

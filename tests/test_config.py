@@ -197,6 +197,7 @@ def parser() -> CommandParser:
     parser.add_argument("--optimizer", choices=["SGD", "Adam", "AdamW"], default="SGD")
     parser.add_argument("--label-smoothing", type=float, default=0.0)
     parser.add_argument("--data", default="shapes.yaml")
+    parser.add_argument("--cache", nargs="?", const="ram")
     parser.add_argument("--cos-lr", action="store_true")
     parser.add_argument("--set", nargs="+", default=[])
     return parser
@@ -218,6 +219,7 @@ def test_given_holds_only_what_the_command_line_says(parser):
     ("arguments", "message"),
     [
         (["--batchsize", "4"], "unknown flag '--batchsize'. Did you mean '--batch-size'?"),
+        (["--bach", "4"], "unknown flag '--bach'. Did you mean '--batch-size'?"),
         (["--datta=x"], "unknown flag '--datta'. Did you mean '--data'?"),
         (["--lr0", "0.1"], "lr0 is a hyper-parameter, write '--set lr0=VALUE'"),
         (["coco.yaml"], "unexpected argument 'coco.yaml'"),

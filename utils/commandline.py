@@ -60,8 +60,10 @@ class CommandParser(argparse.ArgumentParser):
         setting = flag.lstrip("-").replace("-", "_")
         if "--set" in known and setting in {field.name for field in dataclasses.fields(Hyperparameters)}:
             return f"unknown flag {flag!r}: {setting} is a hyper-parameter, write '--set {setting}=VALUE'"
-        near = difflib.get_close_matches(flag, known, n=1, cutoff=0.5)
-        return f"unknown flag {flag!r}." + (f" Did you mean {near[0]!r}?" if near else "")
+        # Prefixes are flags too: '--bach' is nearer to '--batch' of '--batch-size' than to '--cache'.
+        prefixes = {spelling[:length]: spelling for spelling in known for length in (len(flag), len(flag) + 1, None)}
+        near = difflib.get_close_matches(flag, prefixes, n=1, cutoff=0.5)
+        return f"unknown flag {flag!r}." + (f" Did you mean {prefixes[near[0]]!r}?" if near else "")
 
 
 def options_from(parser: CommandParser, given: Mapping[str, Any]) -> argparse.Namespace:

@@ -100,7 +100,7 @@ def write_checkpoint(path: Path, data: Path | None = None, nc: int = 3) -> Path:
         model(torch.tensor(np.stack(pictures), dtype=torch.float32).permute(0, 3, 1, 2))
         for level in model.head.m:
             level.bias.zero_()
-            level.weight.normal_(0, 0.1)
+            level.weight.normal_(0, 0.03)
     names = dict(enumerate(NAMES[:nc]))
     options = {"data": str(data)} if data else {}
     content = {"model": model.state_dict(), "cfg": model.cfg, "names": names, "image_size": 128, "opt": options}

@@ -203,10 +203,9 @@ def _listed_media(list_file: Path) -> list[str | Path | int]:
         entry = line.strip()
         if not entry:
             continue
-        if not entry.lower().startswith(STREAM_SCHEMES):
-            beside = list_file.parent / entry
-            if entry.startswith("./") or (beside.exists() and not Path(entry).exists()):
-                entry = str(beside)
+        elsewhere = entry.isdecimal() or entry.lower().startswith(STREAM_SCHEMES) or (ROOT / entry).exists()
+        if entry.startswith("./") or not (elsewhere or glob.glob(entry)):
+            entry = str(list_file.parent / entry)
         if entry.lower().endswith(".txt"):
             log.warning("%s:%d: a list cannot hold another list, left out: %s", list_file, number, entry)
             continue

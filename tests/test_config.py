@@ -220,6 +220,7 @@ def test_given_holds_only_what_the_command_line_says(parser):
     [
         (["--batchsize", "4"], "unknown flag '--batchsize'. Did you mean '--batch-size'?"),
         (["--bach", "4"], "unknown flag '--bach'. Did you mean '--batch-size'?"),
+        (["--foo"], "unknown flag '--foo'.\n"),
         (["--datta=x"], "unknown flag '--datta'. Did you mean '--data'?"),
         (["--lr0", "0.1"], "lr0 is a hyper-parameter, write '--set lr0=VALUE'"),
         (["coco.yaml"], "unexpected argument 'coco.yaml'"),

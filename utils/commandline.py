@@ -61,8 +61,9 @@ class CommandParser(argparse.ArgumentParser):
         if "--set" in known and setting in {field.name for field in dataclasses.fields(Hyperparameters)}:
             return f"unknown flag {flag!r}: {setting} is a hyper-parameter, write '--set {setting}=VALUE'"
         # Prefixes are flags too: '--bach' is nearer to '--batch' of '--batch-size' than to '--cache'.
-        prefixes = {spelling[:length]: spelling for spelling in known for length in (len(flag), len(flag) + 1, None)}
-        near = difflib.get_close_matches(flag, prefixes, n=1, cutoff=0.5)
+        name, ends = flag.lstrip("-"), (len(flag), len(flag) + 1, None)
+        prefixes = {spelling[:end].lstrip("-"): spelling for spelling in known for end in ends}
+        near = difflib.get_close_matches(name, prefixes, n=1, cutoff=0.5)
         return f"unknown flag {flag!r}." + (f" Did you mean {prefixes[near[0]]!r}?" if near else "")
 
 

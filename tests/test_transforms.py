@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 
@@ -10,7 +11,7 @@ from utils.datasets.flip import random_flip
 from utils.datasets.letterbox import letterbox, rectangular_shapes, resize_to_fit
 from utils.datasets.mosaic import mixup, mosaic
 from utils.datasets.objects import Objects, Polygons
-from utils.datasets.perspective import random_perspective
+from utils.datasets.perspective import random_matrix, random_perspective
 from utils.datasets.randomness import epoch_order, multi_scale_size, sample_rng
 from utils.hyperparameters import Hyperparameters
 
@@ -29,6 +30,16 @@ def bounds_of_bright(image: np.ndarray) -> np.ndarray:
     return np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
 
 
+class Highest(np.random.Generator):
+    """Draws the upper end of every interval."""
+
+    def __init__(self) -> None:
+        super().__init__(np.random.PCG64(0))
+
+    def uniform(self, low: float, high: float, size: int | None = None) -> np.ndarray | float:
+        return high if size is None else np.broadcast_to(high, size)
+
+
 def outline(points: list[tuple[float, float]], owner: int = 0) -> Polygons:
     return Polygons(np.array(points, np.float32), np.full(len(points), owner))
 
@@ -36,8 +47,10 @@ def outline(points: list[tuple[float, float]], owner: int = 0) -> Polygons:
 @pytest.mark.parametrize("flips", [{"fliplr": 1}, {"flipud": 1}, {"fliplr": 1, "flipud": 1}])
 def test_flips_move_boxes_with_pixels(flips: dict[str, float]) -> None:
     image, objects = bright_box(60, 100, (10, 5, 30, 45))
+    objects = objects._replace(polygons=outline([(10, 5), (30, 45), (12, 40)]))
     flipped, moved = random_flip(image, objects, Hyperparameters(**{"fliplr": 0, **flips}), sample_rng(0, 0, 0))
     np.testing.assert_array_equal(moved.boxes[0], bounds_of_bright(flipped))
+    np.testing.assert_array_equal(moved.polygons.bounds()[1], moved.boxes)
     assert not np.array_equal(moved.boxes, objects.boxes)
 
 
@@ -58,6 +71,22 @@ def test_perspective_moves_boxes_with_pixels(settings: dict[str, float], index: 
     np.testing.assert_allclose(moved.boxes[0], bounds_of_bright(warped), atol=1.6)
 
 
+def test_the_centre_stays_the_centre() -> None:
+    hyp = Hyperparameters(degrees=90, scale=0.5, shear=20, perspective=0.001, translate=0)
+    matrix, _ = random_matrix((100, 300), (60, 80), hyp, sample_rng(0, 0, 0))
+    x, y, depth = matrix @ (150, 50, 1)
+    np.testing.assert_allclose((x / depth, y / depth), (40, 30))
+
+
+def test_rotation_comes_before_shear() -> None:
+    hyp = Hyperparameters(degrees=30, scale=0.5, shear=20, translate=0)
+    matrix, zoom = random_matrix((100, 100), (100, 100), hyp, Highest())
+    assert zoom == 1.5
+    right = 1.5 * np.array([np.cos(np.pi / 6), -np.sin(np.pi / 6)])  # where (1, 0) is turned to, y pointing down
+    tangent = np.tan(np.pi / 9)
+    np.testing.assert_allclose(matrix[:2, 0], [right[0] + tangent * right[1], right[1] + tangent * right[0]])
+
+
 def test_perspective_with_nothing_to_do_changes_nothing() -> None:
     image, objects = bright_box(50, 70, (10, 10, 30, 40))
     warped, moved = random_perspective(image, objects, (50, 70), STILL, sample_rng(0, 0, 0))
@@ -72,13 +101,9 @@ def test_an_outline_gives_a_tighter_box_than_its_corners() -> None:
     image = np.zeros((200, 200, 3), np.uint8)
     hyp = Hyperparameters(degrees=45, translate=0, scale=0)
 
-    class Turned(np.random.Generator):
-        def uniform(self, low: float, high: float, size: int | None = None) -> np.ndarray | float:
-            return high if size is None else np.broadcast_to(high, size)
-
     def sides(polygons: Polygons) -> np.ndarray:
         objects = Objects(np.zeros(1, np.float32), box, polygons)
-        _, moved = random_perspective(image, objects, (200, 200), hyp, Turned(np.random.PCG64(0)))
+        _, moved = random_perspective(image, objects, (200, 200), hyp, Highest())
         return moved.boxes[0, 2:] - moved.boxes[0, :2]
 
     np.testing.assert_allclose(sides(diamond), 100 / np.sqrt(2), atol=1e-3)
@@ -93,6 +118,17 @@ def test_objects_that_left_the_image_or_became_tiny_are_dropped() -> None:
     _, kept = random_perspective(image, objects, (50, 50), STILL, sample_rng(0, 0, 0))
     np.testing.assert_array_equal(kept.classes, [0])
     np.testing.assert_allclose(kept.boxes, [[15, 15, 35, 35]], atol=1e-4)
+
+
+def test_least_visible_part_of_a_box_and_of_an_outline() -> None:
+    # 2.5 of 40 pixels remain: 6 %, too little for a box, enough for an outline
+    box = np.array([[-12.5, 40, 27.5, 60]], np.float32)
+    image = np.zeros((100, 100, 3), np.uint8)
+    rectangle = outline([(-12.5, 40), (27.5, 40), (27.5, 60), (-12.5, 60)])
+    for polygons, expected in ((Polygons.none(), 0), (rectangle, 1)):
+        objects = Objects(np.zeros(1, np.float32), box, polygons)
+        _, kept = random_perspective(image, objects, (50, 50), STILL, sample_rng(0, 0, 0))
+        assert len(kept.classes) == expected
 
 
 def test_clipping_an_outline_is_exact() -> None:
@@ -139,9 +175,11 @@ def test_mosaic_centre_and_places_vary() -> None:
 
 def test_mixup_blends_and_keeps_all_objects() -> None:
     first, second = bright_box(40, 40, (0, 0, 20, 20), 1), bright_box(40, 40, (20, 20, 40, 40), 2)
+    second = second[0], second[1]._replace(polygons=outline([(20, 20), (40, 20), (30, 40)]))
     image, objects = mixup(first, second, sample_rng(0, 0, 0))
     np.testing.assert_array_equal(objects.classes, [1, 2])
     np.testing.assert_array_equal(objects.boxes, [[0, 0, 20, 20], [20, 20, 40, 40]])
+    np.testing.assert_array_equal(objects.polygons.owner, [1, 1, 1])
     weight = image[0, 0, 0] / 255
     assert 0.2 < weight < 0.8
     assert image[30, 30, 0] / 255 == pytest.approx(1 - weight, abs=0.01)
@@ -160,13 +198,14 @@ def test_colour_jitter_changes_value_by_at_most_its_gain_and_spares_the_input() 
     assert (image == 100).all()
 
 
-def test_colour_jitter_turns_the_hue() -> None:
-    red = np.zeros((4, 4, 3), np.uint8)
-    red[..., 2], red[..., 1] = 255, 60  # BGR
-    hyp = Hyperparameters(hsv_h=1, hsv_s=0, hsv_v=0)
-    colours = {tuple(jitter_to_rgb(red, hyp, sample_rng(0, 0, index))[0, 0]) for index in range(20)}
-    assert len(colours) > 5
-    assert all(max(colour) == 255 for colour in colours)  # same value
+@pytest.mark.parametrize("index", range(10))
+def test_colour_jitter_turns_the_hue_round_its_circle(index: int) -> None:
+    hue = 150  # of 180; doubled it goes round almost twice
+    image = cv2.cvtColor(np.array([[[hue, 255, 255]]], np.uint8), cv2.COLOR_HSV2BGR)
+    jittered = jitter_to_rgb(image, Hyperparameters(hsv_h=1, hsv_s=0, hsv_v=0), sample_rng(0, 0, index))
+    expected = hue * (1 + sample_rng(0, 0, index).uniform(-1, 1, 3)[0]) % 180
+    found = float(cv2.cvtColor(jittered, cv2.COLOR_RGB2HSV)[0, 0, 0])
+    assert abs((found - expected + 90) % 180 - 90) < 3
 
 
 @pytest.mark.parametrize("size", [(100, 200), (200, 100), (37, 61), (320, 320), (31, 500)])

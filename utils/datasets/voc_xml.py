@@ -87,7 +87,7 @@ def _box(element: ElementTree.Element, size_hw: tuple[int, int]) -> tuple[float,
     height, width = size_hw
     left, right = (min(max(value, 0.0), width) for value in (x1 - 1, x2))
     top, bottom = (min(max(value, 0.0), height) for value in (y1 - 1, y2))
-    if right <= left or bottom <= top or x2 < x1 or y2 < y1:
+    if right <= left or bottom <= top:
         raise ValueError(f"expected a box inside the image of {width} x {height} pixels but got {texts}")
     return (left + right) / 2 / width, (top + bottom) / 2 / height, (right - left) / width, (bottom - top) / height
 

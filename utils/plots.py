@@ -117,7 +117,8 @@ def plot_batch(
     shown = images[:max_images].cpu().permute(0, 2, 3, 1).flip(-1).numpy()
     num_images, height, width = shown.shape[:3]
     columns = math.ceil(math.sqrt(num_images))
-    zoom = min(1.0, 1920 / (columns * max(height, width)))
+    side = max(height, width)
+    zoom = min(1920 / (columns * side), max(1.0, 320 / side))  # small images are enlarged, or texts would cover them
     cell_h, cell_w = max(1, round(height * zoom)), max(1, round(width * zoom))
     gap = 2
     rows = math.ceil(num_images / columns)
@@ -125,7 +126,7 @@ def plot_batch(
     for index, image in enumerate(shown):
         boxes, classes, texts = _boxes_of(targets, index, names, conf_thres)
         scale = (cell_w, cell_h) if isinstance(targets, Tensor) else (cell_w / width, cell_h / height)
-        small = cv2.resize(image, (cell_w, cell_h), interpolation=cv2.INTER_AREA)
+        small = cv2.resize(image, (cell_w, cell_h), interpolation=cv2.INTER_AREA if zoom < 1 else cv2.INTER_LINEAR)
         drawn = draw_boxes(small, boxes * np.tile(scale, 2), texts, classes)
         if paths is not None:
             drawn = _with_title(drawn, Path(paths[index]).name)
@@ -255,7 +256,9 @@ def plot_results(csv_path: str | Path, path: str | Path) -> None:
                 drawn["epoch"], drawn[column], marker=".", markersize=4, linewidth=2.4 - 0.7 * position, label=label
             )
         axes.set(title=title, xlabel="epoch", xlim=(results["epoch"].min() - 0.5, results["epoch"].max() + 0.5))
-        axes.set_ylim(bottom=0, top=1 if title in ("precision and recall", "mean average precision") else None)
+        highest = results[[column for _, column in curves]].max(axis=None)
+        is_share = title in ("precision and recall", "mean average precision")
+        axes.set_ylim(0, 1 if is_share else 1.08 * highest if 0 < highest < math.inf else None)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.grid(alpha=0.3)
         axes.legend(frameon=False)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ from utils.datasets import DetectionDataset, read_data_yaml
 from utils.datasets.randomness import Stream, keyed_rng
 from utils.datasets.scenes import FIGURES, coverage, draw_scene, place_figure
 from utils.datasets.shapes import ShapesSettings, ensure_generated, generated_root
+from utils.errors import UserError
 
 SETTINGS = ShapesSettings(classes=("ellipse", "star", "cross", "triangle"), train=4, val=2)
 
@@ -33,6 +36,20 @@ def test_generation_is_deterministic_and_complete(monkeypatch, tmp_path: Path) -
     assert sum(name.startswith("images/train") for name in first) == 4
     assert sum(name.startswith("labels/val") for name in first) == 2
     assert [path.name for path in generated_root(SETTINGS).parent.iterdir()] == [generated_root(SETTINGS).name]
+
+
+def test_processes_that_generate_at_once_agree() -> None:
+    with ProcessPoolExecutor(3, mp_context=multiprocessing.get_context("spawn")) as pool:
+        list(pool.map(ensure_generated, [SETTINGS] * 3))
+    assert [path.name for path in generated_root(SETTINGS).parent.iterdir()] == [generated_root(SETTINGS).name]
+    assert len(files_of(generated_root(SETTINGS))) == 12
+
+
+def test_a_folder_that_cannot_be_written_is_a_user_error(monkeypatch, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("YOLO_CACHE_DIR", str(tmp_path / "file"))
+    with pytest.raises(UserError, match=r"cannot be generated in .*YOLO_CACHE_DIR"):
+        ensure_generated(SETTINGS)
 
 
 def test_another_seed_is_another_folder() -> None:

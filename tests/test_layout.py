@@ -44,6 +44,9 @@ MAY_IMPORT = {
     "utils.optim": set(),
     "utils.precision": set(),
     "utils.stopwatch": set(),
+    "utils.reproducibility": set(),
+    "utils.image_size": set(),
+    "utils.setting_checks": set(),
     # data seen from outside
     "utils.autoanchor": {"utils.datasets"},
     "utils.media": {"utils.config", "utils.datasets"},
@@ -53,6 +56,7 @@ MAY_IMPORT = {
     "utils.detection_files": {"utils.prediction_files", "utils.results"},
     "utils.validation_files": {"utils.plots", "utils.prediction_files"},
     "utils.session": {"utils.optim"},
+    "utils.train_report": {"utils.precision"},
     "utils.train_options": {"utils.checkpoint", "utils.config", "utils.optim", "utils.precision"},
 }
 COMMANDS = {"train": {"val"}, "val": set(), "detect": set()}

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import multiprocessing
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -38,8 +37,8 @@ def test_generation_is_deterministic_and_complete(monkeypatch, tmp_path: Path) -
     assert [path.name for path in generated_root(SETTINGS).parent.iterdir()] == [generated_root(SETTINGS).name]
 
 
-def test_processes_that_generate_at_once_agree() -> None:
-    with ProcessPoolExecutor(3, mp_context=multiprocessing.get_context("spawn")) as pool:
+def test_generating_several_times_at_once_makes_one_data_set() -> None:
+    with ThreadPoolExecutor(3) as pool:
         list(pool.map(ensure_generated, [SETTINGS] * 3))
     assert [path.name for path in generated_root(SETTINGS).parent.iterdir()] == [generated_root(SETTINGS).name]
     assert len(files_of(generated_root(SETTINGS))) == 12

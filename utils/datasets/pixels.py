@@ -102,15 +102,15 @@ class PixelStore:
 
     def _array_file(self, index: int) -> Path | None:
         """Where the array of an image belongs: named by file, its size and time, and the way it was resized."""
-        if self._folder is None:
+        folder, path = self._folder, self._paths[index]
+        if folder is None:
             return None
-        path = self._paths[index]
         try:
             status = os.stat(path)
         except OSError:
             return None
         made_of = f"{path}\n{status.st_size} {status.st_mtime_ns} {self._image_size} {self._smooth}"
-        return self._folder / f"{hashlib.sha256(made_of.encode(errors='surrogateescape')).hexdigest()[:32]}.npy"
+        return folder / f"{hashlib.sha256(made_of.encode(errors='surrogateescape')).hexdigest()[:32]}.npy"
 
     def _read_all(self, what: str, progress: bool, keep: bool = True) -> list[np.ndarray | None]:
         def read(index: int) -> np.ndarray | None:

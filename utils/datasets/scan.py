@@ -193,7 +193,7 @@ def _load(cache: Path, key: str) -> ScannedSplit | None:
                 [Polygons(*pair) for pair in zip(points, owners, strict=True)],
                 report,
             )
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
         LOGGER.warning("the label cache %s is damaged and made anew: %s", cache, error)

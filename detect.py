@@ -8,7 +8,6 @@ detector for pictures in memory.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import logging
 import math
@@ -27,6 +26,7 @@ from utils.errors import UserError, unknown_name
 from utils.media import Frame, Source, frames_of
 from utils.postprocess import best_score, non_max_suppression, scale_boxes
 from utils.results import Result
+from utils.setting_checks import check_counts, check_fractions
 from utils.stopwatch import Stopwatch
 
 log = logging.getLogger(__name__)
@@ -185,7 +185,8 @@ def predict(
     Raises:
         UserError: a file or setting that cannot be right, or a source without a single readable picture.
     """
-    _check_settings(conf_thres, iou_thres, max_det, vid_stride, line_thickness)
+    check_fractions(conf_thres=conf_thres, iou_thres=iou_thres)
+    check_counts(max_det=max_det, vid_stride=vid_stride, line_thickness=line_thickness)
     if view_img:
         check_screen()
     detector = load(weights, select_device(device))
@@ -193,47 +194,32 @@ def predict(
     detector.classes, detector.agnostic, detector.half = classes, agnostic_nms, half
     if imgsz is None:
         log.info("image size: %s, as in training", detector.image_size)
-    saves = not nosave or save_txt or save_crop
-    results, folder = [], None
-    with contextlib.ExitStack() as stack:
+    files = DetectionFiles(
+        lambda: increment_path(project, name, exist_ok),
+        media=not nosave,
+        txt=save_txt,
+        conf=save_conf,
+        crop=save_crop,
+        view=view_img,
+        line_thickness=line_thickness,
+        hide_labels=hide_labels,
+        hide_conf=hide_conf,
+        vid_stride=vid_stride,
+    )
+    results = []
+    with files:
         for result in detector.stream(source, _as_size(imgsz), vid_stride):
-            if folder is None:  # a source that does not exist leaves no empty folder behind
-                folder = increment_path(project, name, exist_ok) if saves else Path(project)
-                files = stack.enter_context(
-                    DetectionFiles(
-                        folder,
-                        media=not nosave,
-                        txt=save_txt,
-                        conf=save_conf,
-                        crop=save_crop,
-                        view=view_img,
-                        line_thickness=line_thickness,
-                        hide_labels=hide_labels,
-                        hide_conf=hide_conf,
-                        vid_stride=vid_stride,
-                    )
-                )
             log.info("%s: %s, %.1f ms", _label(result), result, sum(result.speed_ms.values()))
-            goes_on = files.add(result)
             results.append(dataclasses.replace(result, pixels=None))
-            if not goes_on:
+            if not files.add(result):
                 break
-    _summarise(results, source, conf_thres, folder if saves else None)
+    _summarise(results, source, conf_thres, files.save_dir)
     return results
 
 
 def _as_size(imgsz: int | Sequence[int] | None) -> int | tuple[int, int] | None:
     """A size as the detector takes it; the command line gives a list of one or two numbers."""
     return imgsz if imgsz is None or isinstance(imgsz, int) else tuple(imgsz)
-
-
-def _check_settings(conf_thres: float, iou_thres: float, max_det: int, vid_stride: int, line_thickness: int) -> None:
-    for flag, value in (("conf-thres", conf_thres), ("iou-thres", iou_thres)):
-        if not 0 <= value <= 1:
-            raise UserError(f"--{flag}: expected a number from 0 to 1 but got {value:g}")
-    for flag, value in (("max-det", max_det), ("vid-stride", vid_stride), ("line-thickness", line_thickness)):
-        if value < 1:
-            raise UserError(f"--{flag}: expected a whole number from 1 on but got {value}")
 
 
 def _label(result: Result) -> str:

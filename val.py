@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,12 +27,14 @@ from utils.config import (
     select_device,
     setup_logging,
 )
-from utils.datasets import DataDescription, DetectionDataset, build_loader, read_data_yaml
+from utils.datasets import DataDescription, DetectionDataset, Loader, build_loader, read_data_yaml
 from utils.errors import UserError, unknown_name
+from utils.image_size import fitting_image_size
 from utils.metrics import DetectionEvaluator, Metrics
 from utils.metrics.report import iou_table, metrics_table
 from utils.postprocess import non_max_suppression, scale_boxes
 from utils.prediction_files import category_ids
+from utils.setting_checks import check_counts, check_fractions
 from utils.stopwatch import Stopwatch
 from utils.structures import Batch, Detections, LossOutput
 from utils.validation_files import OutputFiles, ValidatedBatch
@@ -41,6 +42,7 @@ from utils.validation_files import OutputFiles, ValidatedBatch
 log = logging.getLogger(__name__)
 
 TASKS = ("train", "val", "test")
+SAFE_CONF_THRES = 0.001
 DEFAULT_IMAGE_SIZE = 640  # where the checkpoint does not say what it was trained at
 
 
@@ -186,23 +188,19 @@ def evaluate(
     Raises:
         UserError: a file, class count or setting that cannot be right.
     """
-    _check_settings(conf_thres, iou_thres, max_det, batch_size, task)
+    check_fractions(conf_thres=conf_thres, iou_thres=iou_thres)
+    check_counts(max_det=max_det, batch_size=batch_size)
+    if task not in TASKS:
+        raise unknown_name("task", task, TASKS)
+    if conf_thres > SAFE_CONF_THRES:
+        log.warning("conf-thres %g is above %g: it cuts the curve, AP comes out too low", conf_thres, SAFE_CONF_THRES)
     target = select_device(device)
     model, checkpoint = load_model(weights, target)
     description = read_data_yaml(_data_file(data, checkpoint, weights))
     names = _evaluated_names(description, class_names(model.names), single_cls, weights)
-    imgsz = _image_size(imgsz, checkpoint, max(model.stride))
-    dataset = DetectionDataset(
-        description,
-        task,
-        image_size=imgsz,
-        rect=True,
-        batch_size=batch_size,
-        stride=int(max(model.stride)),
-        pad=0.5,
-        single_cls=single_cls,
-    )
-    loader = build_loader(dataset, batch_size, workers=workers)
+    stride = max(model.stride)
+    imgsz = _image_size(imgsz, checkpoint, stride)
+    loader = _make_loader(description, task, imgsz, stride, batch_size, workers, single_cls)
     save_dir = increment_path(project, name, exist_ok)
     categories = category_ids(len(names), description.splits[task]) if save_json else None
     output = OutputFiles(save_dir, names, txt=save_txt, conf=save_conf, plots=plots, categories=categories)
@@ -218,32 +216,45 @@ def evaluate(
         half=half,
         on_batch=output.add,
     )
-    log.info("%s", metrics_table(result.metrics, per_class=verbose or 1 < len(names) < 50))
-    log.info("%s", iou_table(result.metrics))
-    speed = ", ".join(f"{value:.1f} ms {section}" for section, value in result.speed_ms.items())
-    log.info("speed per image at %d pixels, batch %d: %s", imgsz, batch_size, speed)
     settings = {"weights": str(weights), "data": str(description.file), "task": task, "imgsz": imgsz}
-    settings |= {"conf_thres": conf_thres, "iou_thres": iou_thres, "max_det": max_det}
-    _write_json(
-        save_dir / "metrics.json", result.metrics.to_dict() | {"speed_ms": result.speed_ms} | settings, indent=2
-    )
+    settings |= {"batch_size": batch_size, "conf_thres": conf_thres, "iou_thres": iou_thres, "max_det": max_det}
+    _report(result, settings, save_dir, per_class=verbose or 1 < len(names) < 50)
     if save_json:
         _write_json(save_dir / f"{Path(weights).stem}_predictions.json", output.json_rows)
     log.info("results are in %s", save_dir)
     return Evaluation(result.metrics, result.speed_ms, save_dir)
 
 
-def _check_settings(conf_thres: float, iou_thres: float, max_det: int, batch_size: int, task: str) -> None:
-    for flag, value in (("conf-thres", conf_thres), ("iou-thres", iou_thres)):
-        if not 0 <= value <= 1:
-            raise UserError(f"--{flag}: expected a number from 0 to 1 but got {value:g}")
-    for flag, value in (("max-det", max_det), ("batch-size", batch_size)):
-        if value < 1:
-            raise UserError(f"--{flag}: expected a whole number from 1 on but got {value}")
-    if task not in TASKS:
-        raise unknown_name("task", task, TASKS)
-    if conf_thres > 0.001:
-        log.warning("confidence threshold %g is above 0.001: it cuts the curve, AP comes out too low", conf_thres)
+def _make_loader(
+    description: DataDescription,
+    task: str,
+    imgsz: int,
+    stride: int,
+    batch_size: int,
+    workers: int,
+    single_cls: bool,
+) -> Loader:
+    """Rectangular batches of images of like aspect ratio, not augmented."""
+    dataset = DetectionDataset(
+        description,
+        task,
+        image_size=imgsz,
+        rect=True,
+        batch_size=batch_size,
+        stride=stride,
+        pad=0.5,
+        single_cls=single_cls,
+    )
+    return build_loader(dataset, batch_size, workers=workers)
+
+
+def _report(result: Validation, settings: Mapping[str, Any], save_dir: Path, per_class: bool) -> None:
+    """Print the metrics, and write them with the settings that they were measured with."""
+    log.info("%s\n%s", metrics_table(result.metrics, per_class), iou_table(result.metrics))
+    speed = ", ".join(f"{value:.1f} ms {section}" for section, value in result.speed_ms.items())
+    log.info("speed per image at %d pixels, batch %d: %s", settings["imgsz"], settings["batch_size"], speed)
+    content = result.metrics.to_dict() | {"speed_ms": result.speed_ms} | dict(settings)
+    _write_json(save_dir / "metrics.json", content, indent=2)
 
 
 def _data_file(data: str | Path | None, checkpoint: Mapping[str, Any], weights: str | Path) -> Path:
@@ -274,21 +285,22 @@ def _evaluated_names(
             f"({', '.join(weights_names.values())}) but found {len(names)} ({', '.join(names.values())})"
             + ("; --single-cls takes all classes as one" if len(weights_names) == 1 else "")
         )
-    if list(names.values()) != list(weights_names.values()):
-        log.warning("class names of the data (%s) differ from those of the weights", ", ".join(names.values()))
+    ours, theirs = list(names.values()), list(weights_names.values())
+    if ours != theirs and sorted(ours) == sorted(theirs):
+        raise UserError(f"{description.file}: expected the classes in the order {theirs} of {weights} but found {ours}")
+    if ours != theirs:
+        log.warning("class names of the data, %s, differ from those of the weights, %s", ours, theirs)
     return names
 
 
-def _image_size(imgsz: int | None, checkpoint: Mapping[str, Any], stride: float) -> int:
+def _image_size(imgsz: int | None, checkpoint: Mapping[str, Any], stride: int) -> int:
     """The size to validate at, a multiple of the stride: the one given, else that of the training, else 640."""
+    if imgsz is not None:
+        check_counts(imgsz=imgsz)
+        return fitting_image_size(imgsz, stride)
     trained = checkpoint.get("image_size")
-    if imgsz is not None and imgsz < 1:
-        raise UserError(f"--imgsz: expected a number of pixels from 1 on but got {imgsz}")
-    size = math.ceil((imgsz or trained or DEFAULT_IMAGE_SIZE) / stride) * int(stride)
-    if imgsz is None:
-        log.info("image size: %d, %s", size, "as in training" if trained else "the default")
-    elif size != imgsz:
-        log.warning("image size %d is no multiple of the stride %d: using %d", imgsz, stride, size)
+    size = fitting_image_size(trained or DEFAULT_IMAGE_SIZE, stride)
+    log.info("image size: %d, %s", size, "as in training" if trained else "the default")
     return size
 
 

@@ -77,7 +77,7 @@ def write_data_set(folder: Path) -> Path:
     for kind in ("images", "labels"):
         (folder / kind).mkdir(parents=True)
     for name, (height, width, rows) in SCENES.items():
-        cv2.imwrite(str(folder / "images" / f"{name}.bmp"), paint(name))
+        cv2.imwrite(str(folder / "images" / f"{name}.png"), paint(name))
         lines = [
             f"{index} {(x1 + x2) / 2 / width} {(y1 + y2) / 2 / height} {(x2 - x1) / width} {(y2 - y1) / height}\n"
             for index, x1, y1, x2, y2 in rows

@@ -318,7 +318,7 @@ def test_the_window_ends_the_run(
     monkeypatch.setattr(cv2, "imshow", lambda name, picture: shown.append(name))
     monkeypatch.setattr(cv2, "waitKey", lambda delay: next(keys))
     monkeypatch.setattr(cv2, "destroyAllWindows", lambda: shown.append("closed"))
-    with DetectionFiles(tmp_path, media=False, view=True) as files:
+    with DetectionFiles(lambda: tmp_path, media=False, view=True) as files:
         assert [files.add(result) for result in detector([paint("1"), paint("2")])] == [True, False]
     assert shown == ["image0.jpg", "image1.jpg", "closed"]
 

@@ -179,8 +179,9 @@ def test_image_size_is_rounded_up_to_the_stride(
     tmp_path: Path, weights: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    run_evaluate(tmp_path, weights, plots=False, imgsz=100)
-    assert "image size 100 is no multiple of the stride 32: using 128" in caplog.text
+    result = run_evaluate(tmp_path, weights, plots=False, imgsz=100)
+    assert json.loads((result.save_dir / "metrics.json").read_text())["imgsz"] == 128
+    assert "image size 100 is no multiple of the stride 32" in caplog.text
 
 
 def test_a_high_threshold_is_warned_about(tmp_path: Path, weights: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -194,7 +195,7 @@ def test_a_high_threshold_is_warned_about(tmp_path: Path, weights: Path, caplog:
         ({"iou_thres": 1.5}, "--iou-thres: expected a number from 0 to 1 but got 1.5"),
         ({"max_det": 0}, "--max-det: expected a whole number from 1 on but got 0"),
         ({"task": "vall"}, "Did you mean 'val'"),
-        ({"imgsz": 0}, "--imgsz: expected a number of pixels from 1 on but got 0"),
+        ({"imgsz": 0}, "--imgsz: expected a whole number from 1 on but got 0"),
         ({"data": "coc.yaml"}, "Did you mean 'coco.yaml'"),
         ({"device": "gpu"}, "device"),
         ({"task": "test"}, "test"),
@@ -211,6 +212,13 @@ def test_class_counts_must_agree(tmp_path: Path, data: Path) -> None:
     with pytest.raises(UserError, match=r"expected 1 classes .*\(red\) but found 3 \(red, green, blue\)"):
         run_evaluate(tmp_path, weights)
     assert run_evaluate(tmp_path, weights, single_cls=True, plots=False).metrics.names == ("item",)
+
+
+def test_class_order_must_agree(tmp_path: Path, data: Path, weights: Path) -> None:
+    swapped = tmp_path / "swapped.yaml"
+    swapped.write_text(data.read_text().replace("- red\n- green", "- green\n- red"))
+    with pytest.raises(UserError, match=r"expected the classes in the order \['red', 'green', 'blue'\]"):
+        run_evaluate(tmp_path, weights, data=swapped)
 
 
 def test_a_checkpoint_without_data_needs_the_flag(tmp_path: Path) -> None:

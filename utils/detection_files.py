@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -18,18 +19,21 @@ class DetectionFiles:
     """Writes what was asked for, result by result. Use it as a context manager, so that videos are closed.
 
     Args:
-        save_dir: folder of the run.
+        make_folder: makes the folder of the run, when there is something to put into it.
         media: write annotated pictures, and videos as mp4.
         txt, conf: write ``labels/<stem>.txt``, with confidence.
         crop: write ``crops/<class>/<stem>.jpg``.
         view: show each annotated picture in a window.
         line_thickness, hide_labels, hide_conf: how boxes are drawn.
         vid_stride: every k-th frame comes in, so videos are written with fewer frames a second.
+
+    Attributes:
+        save_dir: folder of the run; None as long as nothing was written.
     """
 
     def __init__(
         self,
-        save_dir: Path,
+        make_folder: Callable[[], Path],
         *,
         media: bool = True,
         txt: bool = False,
@@ -41,9 +45,11 @@ class DetectionFiles:
         hide_conf: bool = False,
         vid_stride: int = 1,
     ) -> None:
-        self.save_dir, self.media, self.txt, self.conf, self.crop, self.view = save_dir, media, txt, conf, crop, view
+        self.media, self.txt, self.conf, self.crop, self.view = media, txt, conf, crop, view
         self.drawing = {"line_thickness": line_thickness, "hide_labels": hide_labels, "hide_conf": hide_conf}
         self.vid_stride = vid_stride
+        self.save_dir: Path | None = None
+        self._make_folder = make_folder
         self._videos: dict[str, cv2.VideoWriter] = {}
         self._names: dict[str, str] = {}  # file name below save_dir to the source that owns it
 
@@ -58,6 +64,8 @@ class DetectionFiles:
 
     def add(self, result: Result) -> bool:
         """Write one result; False once the user closed the window with q or Esc."""
+        if self.save_dir is None and (self.media or self.txt or self.crop):
+            self.save_dir = self._make_folder()
         if self.txt:
             stem = Path(self._own_name(f"{result.stem}.txt", f"{result.path}:{result.number}")).stem
             write_labels(self.save_dir / "labels" / f"{stem}.txt", result.detections, result.original_hw, self.conf)

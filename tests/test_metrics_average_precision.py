@@ -128,6 +128,18 @@ def test_the_better_score_takes_the_object_though_the_other_fits_better() -> Non
     np.testing.assert_allclose(metrics.ap_per_iou[3:], 0.5)
 
 
+def test_of_two_objects_that_fit_equally_the_last_is_taken() -> None:
+    # The first detection lies halfway between two objects, IoU 70 / 130 with both; the second is the last object
+    # itself, and finds it taken: one of two objects at IoU 0.5, and only the second detection right from 0.55 on.
+    gt_boxes = np.array([[0.0, 0, 10, 10], [6, 0, 16, 10]])
+    boxes = torch.tensor([[3.0, 0, 13, 10], [6, 0, 16, 10]], dtype=torch.float64)
+    detections = Detections(boxes, torch.tensor([0.9, 0.8], dtype=torch.float64), torch.tensor([0, 0]))
+    image = (detections, gt_boxes, np.array([0, 0]))
+    metrics = evaluated([image], 1).compute()
+    np.testing.assert_allclose(metrics.ap_per_iou, [51 / 101] + [51 / 101 / 2] * 9)
+    np.testing.assert_allclose(metrics.map, pycocotools_evaluation([image], 1).stats[0])
+
+
 def test_half_of_the_objects_found() -> None:
     # Recall reaches 1/2: 51 of the 101 recall levels have precision 1, the others 0.
     metrics = evaluate_one(boxes_of_iou(1.0), [0.9], num_gt=2).compute()

@@ -6,13 +6,12 @@ Without any flag it trains yolov5n from scratch on generated shapes. :func:`run`
 from __future__ import annotations
 
 import argparse
-import contextlib
 import logging
 import math
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,12 +19,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models import DetectionModel, build_model
-from models.loading import load_model
+from models import DetectionModel
+from models.loading import load_model, model_from_weights, new_model
 from models.yolo import describe
 from utils import distributed
 from utils.autoanchor import auto_anchor
-from utils.checkpoint import load_checkpoint, save_checkpoint, strip_checkpoint, transfer
+from utils.checkpoint import save_checkpoint, strip_checkpoint
 from utils.config import (
     find_file,
     increment_path,
@@ -39,18 +38,28 @@ from utils.criterion import Criterion
 from utils.datasets import DataDescription, DetectionDataset, build_loader, multi_scale_size, read_data_yaml
 from utils.errors import UserError
 from utils.hyperparameters import Hyperparameters
+from utils.image_size import fitting_image_size
 from utils.metrics import Metrics
 from utils.optim import ModelEMA, Schedule, build_optimizer, freeze
 from utils.plots import plot_batch, plot_labels, plot_results
-from utils.precision import autocast_type, describe_type
+from utils.precision import autocast_type
+from utils.reproducibility import reproducible
 from utils.runlog import RunLog
 from utils.session import Session
 from utils.train_options import complete_options, make_parser, resumed_options
+from utils.train_report import data_text, epoch_line, settings_text
 from utils.validation_files import OutputFiles
 from val import Validation, iou_table, metrics_table, validate
 
 MAX_GRADIENT_NORM = 10.0
 NUM_PLOTTED_BATCHES = 3
+# what the line after an epoch shows, by column of results.csv
+SCORES = {
+    "P": "metrics/precision",
+    "R": "metrics/recall",
+    "mAP50": "metrics/mAP_0.5",
+    "mAP50-95": "metrics/mAP_0.5:0.95",
+}
 
 log = logging.getLogger(__name__)
 
@@ -177,20 +186,6 @@ def run(**options: Any) -> TrainResult | None:
             distributed.destroy_process_group()
 
 
-@contextlib.contextmanager
-def reproducible(seed: int) -> Iterator[None]:
-    """Seed the initial weights and ask for deterministic kernels; both as before afterwards."""
-    before, warn_only = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        torch.use_deterministic_algorithms(True, warn_only=True)
-        try:
-            yield
-        finally:
-            torch.use_deterministic_algorithms(before, warn_only=warn_only)
-
-
 def build_session(
     options: argparse.Namespace,
     description: DataDescription,
@@ -205,14 +200,15 @@ def build_session(
     """
     hyp = _hyperparameters(options, checkpoint)
     dtype = autocast_type(options.amp, device)
-    model = build_network(options, hyp, description, checkpoint)
-    options.imgsz = _fitting_size(options.imgsz, max(model.stride))
+    model = _build_network(options, hyp, description.names, checkpoint)
+    options.imgsz = fitting_image_size(options.imgsz, max(model.stride))
     train_set, val_set = _datasets(options, hyp, description, max(model.stride))
     if checkpoint is None:
         _fit_anchors(model, train_set, options, hyp)
-    frozen = freeze(model, _frozen_rows(options.freeze, len(model.model)))
+    freeze(model, options.freeze)
     model.to(device).to_channels_last()
-    if save_dir is None:
+    criterion = Criterion(model.anchors_px, model.stride, model.nc, options.imgsz, hyp).to(device)
+    if save_dir is None:  # only now: a wrong setting leaves no empty folder behind
         save_dir = distributed.broadcast_object(_new_folder(options) if distributed.is_main() else None)
     workers = min(options.workers, os.cpu_count() or 1, options.batch_size)
     train_loader = build_loader(
@@ -232,9 +228,9 @@ def build_session(
         autocast_type=dtype,
         save_dir=save_dir,
         model=model,
-        network=_data_parallel(model, options, device),
+        network=distributed.data_parallel(model, device, options.sync_bn),
         ema=ModelEMA(model),
-        criterion=Criterion(model.anchors_px, model.stride, model.nc, options.imgsz, hyp).to(device),
+        criterion=criterion,
         optimizer=build_optimizer(model, options.optimizer, hyp, options.batch_size),
         schedule=Schedule(hyp, options.epochs, len(train_loader), options.batch_size, options.cos_lr),
         scaler=torch.amp.GradScaler(device.type, enabled=dtype == torch.float16),
@@ -245,7 +241,10 @@ def build_session(
         session.restore(checkpoint)
     elif distributed.is_main() and not options.noplots:
         plot_labels(train_set.labels, model.names, save_dir / "labels.jpg")
-    _announce(session, len(train_set), len(val_set), len(frozen))
+    log.info("%s", settings_text(options, hyp))
+    log.info("%s", describe(model, Path(options.cfg or options.weights).stem))
+    log.info("%s", data_text(device, dtype, (len(train_set), len(val_set)), model.names))
+    log.info("results go to %s", save_dir)
     return session
 
 
@@ -256,34 +255,17 @@ def _hyperparameters(options: argparse.Namespace, checkpoint: Mapping[str, Any] 
     return load_hyperparameters(options.hyp, options.set, **direct)
 
 
-def build_network(
-    options: argparse.Namespace, hyp: Hyperparameters, description: DataDescription, checkpoint: Mapping[str, Any] | None
+def _build_network(
+    options: argparse.Namespace, hyp: Hyperparameters, data_names: Sequence[str], checkpoint: Mapping[str, Any] | None
 ) -> DetectionModel:
-    """The network of a run: new, with the weights that fit taken over from --weights, or that of the run continued."""
-    names = dict(enumerate(description.names))
-    if options.single_cls and len(names) > 1:
-        names = {0: "object"}
-    weights = load_checkpoint(options.weights) if options.weights and checkpoint is None else None
-    cfg = checkpoint["cfg"] if checkpoint else (options.cfg or (weights or {}).get("cfg"))
-    if not cfg:
-        raise UserError("expected --cfg, a model YAML, or --weights, a checkpoint, but got neither")
-    model = build_model(cfg, nc=len(names))
-    if hyp.anchors is not None and checkpoint is None:
-        model = build_model({**model.cfg, "anchors": int(hyp.anchors)}, nc=len(names))
-    model.names = names
-    if weights:
-        exclude = ("anchors",) if options.cfg or hyp.anchors is not None else ()
-        state, taken = transfer(model.state_dict(), weights["model"], exclude)
-        model.load_state_dict(state)
-        log.info("weights: %d of %d entries taken from %s", taken, len(state), options.weights)
-    return model
-
-
-def _fitting_size(size: int, stride: int) -> int:
-    fitting = max(math.ceil(size / stride), 2) * stride
-    if fitting != size:
-        log.warning("image size %d is no multiple of the stride %d, or below two: using %d", size, stride, fitting)
-    return fitting
+    """The network of a run: new, with the weights of --weights that fit, or that of the run continued."""
+    names = ("object",) if options.single_cls and len(data_names) > 1 else data_names
+    per_level = None if hyp.anchors is None else round(hyp.anchors)
+    if checkpoint is not None:
+        return new_model(checkpoint["cfg"], names)
+    if not options.weights:
+        return new_model(options.cfg, names, anchors_per_level=per_level)
+    return model_from_weights(options.weights, names, cfg=options.cfg, anchors_per_level=per_level)
 
 
 def _datasets(
@@ -314,39 +296,9 @@ def _fit_anchors(
         model.set_anchors_px(report.anchors_px)
 
 
-def _frozen_rows(rows: Sequence[int], num_rows: int) -> list[str]:
-    """Name prefixes of the rows that --freeze names."""
-    for row in rows:
-        if not 0 <= row <= num_rows:
-            raise UserError(f"--freeze: expected rows from 0 to {num_rows - 1} but got {row}")
-    return [f"model.{row}." for row in (rows if len(rows) > 1 else range(rows[0]))]
-
-
 def _new_folder(options: argparse.Namespace) -> Path:
     name = Path(options.cfg or options.weights).stem if options.name == "cfg" else options.name
     return increment_path(options.project, name, options.exist_ok)
-
-
-def _data_parallel(model: DetectionModel, options: argparse.Namespace, device: torch.device) -> nn.Module:
-    if not distributed.is_initialised():
-        return model
-    if options.sync_bn and device.type == "cuda":
-        nn.SyncBatchNorm.convert_sync_batchnorm(model)
-    return nn.parallel.DistributedDataParallel(model, device_ids=[device] if device.type == "cuda" else None)
-
-
-def _announce(session: Session, num_train: int, num_val: int, num_frozen: int) -> None:
-    """Print the resolved settings."""
-    options = {name: value for name, value in vars(session.options).items() if value not in (None, False, [], "", [0])}
-    log.info("options: %s", ", ".join(f"{name} {value}" for name, value in options.items()))
-    hyp = session.hyp.to_mapping()
-    log.info("hyper-parameters: %s", ", ".join(f"{name} {value}" for name, value in hyp.items() if value is not None))
-    log.info("%s", describe(session.model, Path(session.options.cfg or session.options.weights).stem))
-    if num_frozen:
-        log.info("frozen: %d parameters (--freeze)", num_frozen)
-    log.info("device: %s, network in %s", session.device, describe_type(session.autocast_type))
-    log.info("data: %d training and %d validation images, classes: %s", num_train, num_val, ", ".join(session.model.names.values()))
-    log.info("results go to %s", session.save_dir)
 
 
 def train(session: Session) -> int:
@@ -387,19 +339,23 @@ def finish_epoch(session: Session, epoch: int, losses: Mapping[str, float], run_
     improved = metrics is not None and metrics.fitness > session.best_fitness
     if improved:
         session.best_fitness, session.best_epoch = metrics.fitness, epoch
+    stop = 0 < options.patience <= epoch - session.best_epoch and metrics is not None
     run_log.log(epoch, values | rates)
-    log.info("%s", epoch_line(session, epoch, losses, metrics, time.monotonic() - begin))
+    done, elapsed = epoch + 1 - session.start_epoch, time.monotonic() - begin
+    left = elapsed / done * (options.epochs - epoch - 1)
+    scores = {name: values[column] for name, column in SCORES.items() if column in values}
+    log.info("%s", epoch_line(epoch, options.epochs, losses, scores, elapsed / done, left))
 
-    if final or not options.nosave:
-        save_checkpoint(weights / "last.pt", session.state(epoch, metrics.to_dict() if metrics else None))
-        if improved:
-            shutil.copyfile(weights / "last.pt", weights / "best.pt")
-        if options.save_period > 0 and epoch % options.save_period == 0:
-            shutil.copyfile(weights / "last.pt", weights / f"epoch{epoch}.pt")
-    if options.patience and metrics is not None and epoch - session.best_epoch >= options.patience:
+    # last.pt comes last: a run that dies between two files repeats this epoch, and writes all of them again
+    periodic = options.save_period > 0 and epoch % options.save_period == 0
+    files = ["best.pt"] * improved + [f"epoch{epoch}.pt"] * periodic
+    if final or stop or not options.nosave:
+        state = session.state(epoch, metrics.to_dict() if metrics else None)
+        for file in [*files, "last.pt"]:
+            save_checkpoint(weights / file, state)
+    if stop:
         log.info("stopped early: nothing better than epoch %d in %d epochs", session.best_epoch + 1, options.patience)
-        return True
-    return False
+    return stop
 
 
 def validate_average(session: Session) -> Validation:
@@ -412,29 +368,6 @@ def validate_average(session: Session) -> Validation:
         device=session.device,
         single_cls=session.options.single_cls,
     )
-
-
-def epoch_line(
-    session: Session, epoch: int, losses: Mapping[str, float], metrics: Metrics | None, elapsed: float
-) -> str:
-    """What is printed after an epoch."""
-    done = epoch + 1 - session.start_epoch
-    left = elapsed / done * (session.options.epochs - epoch - 1)
-    parts = [f"epoch {epoch + 1:>3}/{session.options.epochs}"]
-    parts += [f"{name} {value:.4f}" for name, value in losses.items()]
-    if metrics is not None:
-        parts += [f"P {metrics.precision:.3f}", f"R {metrics.recall:.3f}"]
-        parts += [f"mAP50 {metrics.map50:.3f}", f"mAP50-95 {metrics.map:.3f}"]
-    if session.device.type == "cuda":
-        parts.append(f"{torch.cuda.max_memory_reserved(session.device) / 2**30:.1f} GiB")
-    parts += [f"{elapsed / done:.1f} s/epoch", f"{_duration(left)} left"]
-    return "  ".join(parts)
-
-
-def _duration(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
 def finish(session: Session, epochs: int, started: float) -> TrainResult:

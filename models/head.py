@@ -77,7 +77,7 @@ class Detect(nn.Module):
 
     @torch.no_grad()
     def initialise_biases(self) -> None:
-        """Start from about 8 objects per 640-pixel image and level, and 0.6 / C of each class (RetinaNet, section 3.3)."""
+        """Start from about 8 objects per 640-pixel image and level, and 0.6 / C of each class: RetinaNet, section 3.3."""
         for convolution, stride in zip(self.m, self.stride, strict=True):
             bias = convolution.bias.view(self.num_anchors, -1)
             bias[:, 4] += math.log(8 / (640 / stride) ** 2)

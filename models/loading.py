@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from models import build_model
-from utils.checkpoint import load_checkpoint
+from models.yolo import DetectionModel, build_model
+from utils.checkpoint import load_checkpoint, transfer
 from utils.errors import UserError
+
+log = logging.getLogger(__name__)
 
 
 def load_model(
@@ -44,6 +47,47 @@ def load_model(
     model.names = names
     model.to(device).eval().requires_grad_(False)
     return (model.fuse() if fuse else model), content
+
+
+def new_model(
+    cfg: str | Path | Mapping[str, Any], names: Sequence[str], *, anchors_per_level: int | None = None
+) -> DetectionModel:
+    """A network with fresh weights for these classes.
+
+    Args:
+        cfg: name or path of a model YAML, or its mapping.
+        names: C class names.
+        anchors_per_level: replace the YAML's anchors by so many per level, which must then be computed from data.
+    """
+    model = build_model(cfg, nc=len(names))
+    if anchors_per_level is not None:
+        model = build_model({**model.cfg, "anchors": anchors_per_level}, nc=len(names))
+    model.names = class_names(names)
+    return model
+
+
+def model_from_weights(
+    weights: str | Path,
+    names: Sequence[str],
+    *,
+    cfg: str | Path | None = None,
+    anchors_per_level: int | None = None,
+) -> DetectionModel:
+    """A network to fine-tune: every entry of the checkpoint that fits by name and shape is taken over.
+
+    Args:
+        weights: checkpoint file.
+        names: C class names of the new data.
+        cfg: model YAML; without one, the architecture stored in the checkpoint. Anchors then come from there too.
+        anchors_per_level: as in :func:`new_model`.
+    """
+    content = load_checkpoint(weights)
+    model = new_model(cfg or content["cfg"], names, anchors_per_level=anchors_per_level)
+    exclude = ("anchors",) if cfg or anchors_per_level is not None else ()
+    state, taken = transfer(model.state_dict(), content["model"], exclude)
+    model.load_state_dict(state)
+    log.info("weights: %d of %d entries taken from %s", taken, len(state), weights)
+    return model
 
 
 def class_names(names: Sequence[str] | Mapping[int, str]) -> dict[int, str]:

@@ -89,7 +89,7 @@ class DetectionModel(nn.Module):
         return self.head.decode(raw)
 
     def forward(self, images: Tensor) -> list[Tensor] | Tensor:
-        """Images (B, 3, H, W) in [0, 1] to raw outputs when training, to decoded predictions (B, N, 5 + C) in eval mode."""
+        """Images (B, 3, H, W) in [0, 1] to raw outputs when training, to decoded predictions in eval mode."""
         raw = self.raw(images)
         return raw if self.training else self.decode(raw)
 

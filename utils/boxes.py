@@ -66,9 +66,7 @@ def clip_boxes(boxes: Tensor, height: float, width: float) -> Tensor:
     return torch.minimum(boxes.clamp(min=0), limits)
 
 
-def build_anchor_table(
-    anchors_px: Tensor, strides: Sequence[float], grids: Sequence[tuple[int, int]]
-) -> AnchorTable:
+def build_anchor_table(anchors_px: Tensor, strides: Sequence[float], grids: Sequence[tuple[int, int]]) -> AnchorTable:
     """Lay the anchors of all levels out in one row: level by level, then anchor, row, column.
 
     Args:

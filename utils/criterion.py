@@ -52,7 +52,7 @@ class Criterion(nn.Module):
         num_levels = len(anchors_px)
         if anchors_px.ndim != 3 or anchors_px.shape[2] != 2 or len(strides) != num_levels:
             raise ValueError(
-                f"Expected anchors of shape (L, A, 2) and L strides but got {tuple(anchors_px.shape)} and {len(strides)}"
+                f"Expected anchors of shape (L, A, 2) and L strides but got {tuple(anchors_px.shape)}, {len(strides)}"
             )
         self.num_classes = num_classes
         self.register_buffer("anchors_px", anchors_px.double(), persistent=False)
@@ -145,8 +145,10 @@ class Criterion(nn.Module):
         target.scatter_reduce_(0, assignment.image * num_anchors + assignment.anchor, quality, "amax")
         loss = self.score_loss(logits, target.view_as(logits), positive_weight=self.positive_weights["obj"])
         per_level = logits.new_tensor(
-            [balance / (batch * len(self.anchors_px[0]) * rows * cols)
-             for balance, (rows, cols) in zip(self.balance, table.grids, strict=True)]
+            [
+                balance / (batch * len(self.anchors_px[0]) * rows * cols)
+                for balance, (rows, cols) in zip(self.balance, table.grids, strict=True)
+            ]
         )
         return (loss * per_level[table.level]).sum()
 

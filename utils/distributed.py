@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def is_initialised() -> bool:
@@ -53,6 +53,20 @@ def init_process_group(device: torch.device | str = "cpu") -> bool:
         torch.cuda.set_device(device)
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     return True
+
+
+def data_parallel(model: nn.Module, device: torch.device, sync_bn: bool = False) -> nn.Module:
+    """The model, wrapped so that gradients are averaged over the processes of the group where there is one.
+
+    Args:
+        sync_bn: batch norms count the images of all processes; GPUs only.
+    """
+    if not is_initialised():
+        return model
+    on_gpu = device.type == "cuda"
+    if sync_bn and on_gpu:
+        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    return nn.parallel.DistributedDataParallel(model, device_ids=[device] if on_gpu else None)
 
 
 def destroy_process_group() -> None:

@@ -1,7 +1,7 @@
 """Every hyper-parameter with its type, default and allowed interval; unknown names and bad values are errors.
 
-The flat keys are the well-known ones of YOLOv5, so that its files load unchanged. ``loss`` and ``assigner`` are ours. The
-defaults are those of ``data/hyps/hyp.scratch-low.yaml``.
+The flat keys are the well-known ones of YOLOv5, so that its files load unchanged. ``loss`` and ``assigner`` are ours.
+The defaults are those of ``data/hyps/hyp.scratch-low.yaml``.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def _choice(default: str, choices: tuple[str, ...], meaning: str) -> Any:
     return dataclasses.field(default=default, metadata={"choices": choices, "meaning": meaning})
 
 
-def _name(default: str, meaning: str) -> Any:
+def _text(default: str, meaning: str) -> Any:
     return dataclasses.field(default=default, metadata={"meaning": meaning})
 
 
@@ -32,8 +32,8 @@ def _name(default: str, meaning: str) -> Any:
 class LossSettings:
     """The ``loss`` block. ``box`` and ``score`` are checked against their registries when the criterion is built."""
 
-    box: str | dict = _name("ciou", "box loss: a registered name, or {name: ..., parameter: ...}")
-    score: str | dict = _name("bce", "score loss: a registered name, or {name: ..., parameter: ...}")
+    box: str | dict = _text("ciou", "box loss: a registered name, or {name: ..., parameter: ...}")
+    score: str | dict = _text("bce", "score loss: a registered name, or {name: ..., parameter: ...}")
     objectness_target: str = _choice(
         "iou",
         ("iou", "box", "one"),
@@ -59,7 +59,9 @@ class Hyperparameters:
     obj_pw: float = _number(1.0, 0, INF, "weight of positives in the objectness loss")
     iou_t: float = _number(0.20, 0, 1, "accepted for old files; nothing reads it, in YOLOv5 neither")
     anchor_t: float = _number(4.0, 1, INF, "largest side ratio of object and anchor that still match")
-    anchors: float | None = _number(None, 1, 100, "anchors per level: forces new anchors; null keeps the model's")
+    anchors: float | None = _number(
+        None, 1, 100, "anchors per level, rounded: forces new anchors; null keeps the model's"
+    )
     fl_gamma: float = _number(0.0, 0, INF, "focal loss gamma of old files: above 0 it turns score bce into focal")
     hsv_h: float = _number(0.015, 0, 1, "hue jitter, fraction")
     hsv_s: float = _number(0.7, 0, 1, "saturation jitter, fraction")
@@ -75,7 +77,7 @@ class Hyperparameters:
     mixup: float = _number(0.0, 0, 1, "probability of mixing a mosaic with a second one")
     copy_paste: float = _number(0.0, 0, 1, "fraction of polygons pasted mirrored; needs polygon labels")
     label_smoothing: float = _number(0.0, 0, 1, "class targets move by half of this towards each other")
-    assigner: str = _name("anchor_ratio", "how objects choose anchors: a registered name")
+    assigner: str = _text("anchor_ratio", "how objects choose anchors: a registered name")
     loss: LossSettings = dataclasses.field(default_factory=LossSettings, metadata={"meaning": "the losses"})
 
     @classmethod
@@ -110,8 +112,6 @@ def _refuse_unsupported(hyp: Hyperparameters, where: str) -> None:
     """Refuse what this version does not do, rather than train as if it had been done."""
     if hyp.copy_paste > 0:
         raise UserError(f"{where}: copy_paste: expected 0 (copy-paste is not available yet) but got {hyp.copy_paste}")
-    if hyp.anchors is not None and hyp.anchors != round(hyp.anchors):
-        raise UserError(f"{where}: anchors: expected a whole number of anchors per level but got {hyp.anchors}")
 
 
 def _validated(kind: type, mapping: Mapping[str, Any], where: str) -> Any:

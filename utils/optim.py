@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from utils.errors import unknown_name
+from utils.errors import UserError, unknown_name
 from utils.hyperparameters import Hyperparameters
 
 NOMINAL_BATCH_SIZE = 64
@@ -156,10 +156,18 @@ def restore_gradients(model: nn.Module, gradients: Mapping[str, Tensor]) -> None
         parameters[name].grad = gradient.to(parameters[name]).clone()
 
 
-def freeze(model: nn.Module, prefixes: Iterable[str]) -> list[str]:
-    """Stop training all parameters whose names start with one of the prefixes; returns the names."""
-    prefixes = tuple(prefixes)
-    frozen = [name for name, _ in model.named_parameters() if name.startswith(prefixes)] if prefixes else []
+def freeze(model: nn.Module, rows: Sequence[int]) -> None:
+    """Stop training rows of a network: one number n freezes rows 0 to n-1, several numbers exactly these rows.
+
+    Batch norms go on following their inputs, as in YOLOv5.
+
+    Raises:
+        UserError: a row that the network does not have.
+    """
+    num_rows = len(model.model)
+    for row in rows:
+        if not 0 <= row <= num_rows - (len(rows) > 1):
+            raise UserError(f"--freeze: expected rows from 0 to {num_rows - 1} but got {row}")
+    prefixes = tuple(f"model.{row}." for row in (rows if len(rows) > 1 else range(rows[0])))
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(name not in frozen)
-    return frozen
+        parameter.requires_grad_(not (prefixes and name.startswith(prefixes)))

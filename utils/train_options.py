@@ -28,7 +28,7 @@ def make_parser() -> CommandParser:
     add("--cfg", default="yolov5n.yaml", help="model YAML; with --weights the default is the checkpoint's")
     add("--data", default="shapes.yaml", help="data YAML")
     add("--hyp", default="hyp.scratch-low.yaml", help="hyper-parameter YAML")
-    add("--set", nargs="+", default=[], metavar="KEY=VALUE", help="override hyper-parameters, e.g. loss.box=sca lr0=0.005")
+    add("--set", nargs="+", default=[], metavar="KEY=VALUE", help="override hyper-parameters: loss.box=sca lr0=0.005")
     add("--epochs", type=int, default=100)
     add("--batch-size", type=int, default=16, help="images per batch over all processes")
     add("--imgsz", "--img", "--img-size", type=int, default=640, help="image size in pixels, training and validation")

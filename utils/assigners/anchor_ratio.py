@@ -69,7 +69,9 @@ def _near_cells(centre: Tensor, grids: Tensor) -> Tensor:
     return torch.stack((own, before[..., 0], before[..., 1], after[..., 0], after[..., 1]))
 
 
-@ASSIGNERS.register("anchor_ratio", settings=("anchor_t",), summary="YOLOv5: side ratio below anchor_t, up to three cells per anchor")
+@ASSIGNERS.register(
+    "anchor_ratio", settings=("anchor_t",), summary="YOLOv5: side ratio below anchor_t, up to three cells per anchor"
+)
 def build_anchor_ratio(anchor_t: float = 4.0) -> AnchorRatioAssigner:
     """Side ratio below ``anchor_t``, up to three cells."""
     return AnchorRatioAssigner(anchor_t)

@@ -46,7 +46,9 @@ class ScoreLoss:
             ValueError: shapes differ; unknown reduction.
         """
         if logits.shape != targets.shape:
-            raise ValueError(f"Expected targets of shape {tuple(logits.shape)}, as logits, but got {tuple(targets.shape)}")
+            raise ValueError(
+                f"Expected targets of shape {tuple(logits.shape)}, as logits, but got {tuple(targets.shape)}"
+            )
         with torch.autocast(logits.device.type, enabled=False):
             dtype = torch.promote_types(logits.dtype, torch.float32)
             logits, targets = logits.to(dtype), targets.to(dtype)
@@ -59,7 +61,10 @@ def _cross_entropy(logits: Tensor, targets: Tensor, weight: Tensor | None) -> Te
 
 
 @SCORE_LOSSES.register(
-    "bce", formula="-w y ln p - (1 - y) ln(1 - p)", range=(0.0, float("inf")), paper="Redmon and Farhadi, arXiv:1804.02767"
+    "bce",
+    formula="-w y ln p - (1 - y) ln(1 - p)",
+    range=(0.0, float("inf")),
+    paper="Redmon and Farhadi, arXiv:1804.02767",
 )
 def build_bce() -> ScoreLoss:
     """Binary cross-entropy, -w y ln p - (1 - y) ln(1 - p) with p = sigmoid(logit)."""

@@ -1,0 +1,235 @@
+"""The criterion against YOLOv5's own numbers, and the rules that one knob has one effect."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from tests.golden import load_cases
+from utils.boxes import build_anchor_table
+from utils.criterion import Criterion
+from utils.errors import UserError
+from utils.losses import BOX_LOSSES
+
+CASES = ("v5n_nc3", "v5n_nc80", "tiny_nc1", "v5n_smooth", "v5n_rect", "v5n_empty")
+STRIDES = (8, 16, 32)
+ANCHORS = torch.tensor(
+    [
+        [[10, 13], [16, 30], [33, 23]],
+        [[30, 61], [62, 45], [59, 119]],
+        [[116, 90], [156, 198], [373, 326]],
+    ],
+    dtype=torch.float64,
+)
+
+
+def golden_case(name: str, dtype: torch.dtype) -> tuple[dict, Criterion, list[torch.Tensor], torch.Tensor]:
+    arrays = load_cases("criterion.npz")[name]
+    levels = len(arrays["strides"])
+    raw = [torch.tensor(arrays[f"raw{level}"], dtype=dtype, requires_grad=True) for level in range(levels)]
+    hyp = {"label_smoothing": float(arrays["label_smoothing"]), "loss": {"objectness_target": "box"}}
+    criterion = Criterion(
+        torch.tensor(arrays["anchors_px"]),
+        arrays["strides"].tolist(),
+        raw[0].shape[-1] - 5,
+        int(arrays["image_size"]),
+        hyp,
+    )
+    return arrays, criterion, raw, torch.tensor(arrays["targets"], dtype=dtype)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-8), (torch.float32, 1e-5)], ids=str)
+@pytest.mark.parametrize("name", CASES)
+def test_golden_parts_and_gradients(name: str, dtype: torch.dtype, tolerance: float) -> None:
+    arrays, criterion, raw, targets = golden_case(name, dtype)
+    out = criterion(raw, targets)
+    out.total.backward()
+    assert out.total.item() == pytest.approx(float(arrays["total"]), abs=tolerance)
+    assert [out.parts[part].item() for part in ("box", "obj", "cls")] == pytest.approx(arrays["parts"], abs=tolerance)
+    for level, tensor in enumerate(raw):
+        expected = torch.tensor(arrays[f"grad{level}"])
+        scale = expected.abs().max().clamp(min=1e-30)
+        assert (tensor.grad.double() - expected).abs().max() / scale < tolerance
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_golden_assignment(name: str) -> None:
+    """Equal as sets: rows of image, anchor, row, column, class, and the box in cells."""
+    arrays, criterion, raw, targets = golden_case(name, torch.float64)
+    grids = [tensor.shape[2:4] for tensor in raw]
+    table = build_anchor_table(torch.tensor(arrays["anchors_px"]).double(), arrays["strides"].tolist(), grids)
+    found = criterion.assign(targets, table)
+    boxes = criterion.target_boxes(targets, table, found)
+    for level in range(len(raw)):
+        mine = table.level[found.anchor] == level
+        anchor = found.anchor[mine]
+        col, row = table.cell[anchor].long().unbind(dim=1)
+        columns = (found.image[mine], table.shape[anchor], row, col, targets[found.target[mine], 1].long())
+        ours = torch.cat((torch.stack(columns, dim=1).double(), boxes[mine]), dim=1).numpy()
+        theirs = np.concatenate((arrays[f"assigned{level}"], arrays[f"box{level}"]), axis=1)
+        assert ours.shape == theirs.shape
+        assert np.allclose(_sorted_rows(ours), _sorted_rows(theirs), atol=1e-9)
+
+
+def _sorted_rows(rows: np.ndarray) -> np.ndarray:
+    return rows[np.lexsort(np.round(rows, 6).T[::-1])]
+
+
+def scene(num_classes: int = 3, seed: int = 0) -> tuple[list[torch.Tensor], torch.Tensor]:
+    """Random outputs for two images of 96 x 128 pixels, and five objects."""
+    generator = torch.Generator().manual_seed(seed)
+    raw = [
+        torch.randn(2, 3, 96 // stride, 128 // stride, 5 + num_classes, generator=generator, dtype=torch.float64)
+        for stride in STRIDES
+    ]
+    targets = torch.tensor(
+        [
+            [0, 0, 0.30, 0.40, 0.20, 0.30],
+            [0, 1, 0.70, 0.60, 0.35, 0.15],
+            [1, 2, 0.50, 0.50, 0.80, 0.90],
+            [1, 0, 0.11, 0.92, 0.10, 0.12],
+            [1, 1, 0.90, 0.20, 0.07, 0.30],
+        ],
+        dtype=torch.float64,
+    )
+    targets[:, 1] %= num_classes
+    return raw, targets
+
+
+def build(num_classes: int = 3, **hyp: object) -> Criterion:
+    return Criterion(ANCHORS, STRIDES, num_classes, 128, hyp)
+
+
+def test_box_loss_changes_the_box_part_alone() -> None:
+    """Runs that differ only in loss.box have equal objectness and class losses, to the last bit."""
+    raw, targets = scene()
+    parts = {name: build(loss={"box": name})(raw, targets).parts for name in BOX_LOSSES}
+    for name in BOX_LOSSES:
+        assert torch.equal(parts[name]["obj"], parts["iou"]["obj"])
+        assert torch.equal(parts[name]["cls"], parts["iou"]["cls"])
+    assert len({round(part["box"].item(), 9) for part in parts.values()}) == len(parts)
+
+
+def test_objectness_target_changes_the_objectness_part_alone() -> None:
+    raw, targets = scene()
+    parts = {
+        kind: build(loss={"box": "sca", "objectness_target": kind})(raw, targets).parts
+        for kind in ("iou", "box", "one")
+    }
+    assert len({part["box"].item() for part in parts.values()}) == 1
+    assert len({part["cls"].item() for part in parts.values()}) == 1
+    assert len({round(part["obj"].item(), 9) for part in parts.values()}) == 3
+
+
+def test_objectness_target_iou_is_the_iou() -> None:
+    """With confident logits the objectness loss is least where they equal the IoU of the decoded box."""
+    raw, targets = scene()
+    raw[0].requires_grad_()
+    for level in raw:
+        level.data[..., 4] = -30.0
+    build()(raw, targets).total.backward()
+    empty = build()(raw, targets[:0])
+    assert raw[0].grad[..., 4].min() < 0, "positives are pulled up"
+    assert empty.parts["obj"] < 1e-9 and empty.parts["box"] == 0 and empty.parts["cls"] == 0
+
+
+@pytest.mark.parametrize("gain", ["box", "obj", "cls"])
+def test_gain_scales_its_own_part(gain: str) -> None:
+    raw, targets = scene()
+    base, doubled = build()(raw, targets), build(**{gain: 2 * getattr(_defaults(), gain)})(raw, targets)
+    for part in base.parts:
+        assert doubled.parts[part].item() == pytest.approx(base.parts[part].item() * (1 + (part == gain)))
+
+
+def _defaults() -> object:
+    from utils.hyperparameters import Hyperparameters
+
+    return Hyperparameters()
+
+
+def test_gains_scale_with_levels_classes_and_image_size() -> None:
+    """Golden numbers of the contract: YOLOv5 and v3-tiny with 80 classes at 640, one class, 320 pixels."""
+    five = Criterion(ANCHORS, STRIDES, 80, 640, {}).gains
+    tiny = Criterion(ANCHORS[:2], (16, 32), 80, 640, {}).gains
+    assert (five["box"], five["cls"], five["obj"]) == pytest.approx((0.05, 0.5, 1.0))
+    assert (tiny["box"], tiny["cls"], tiny["obj"]) == pytest.approx((0.075, 0.75, 1.5))
+    assert Criterion(ANCHORS, STRIDES, 1, 640, {}).gains["cls"] == pytest.approx(0.00625)
+    assert Criterion(ANCHORS, STRIDES, 80, 320, {}).gains["obj"] == pytest.approx(0.25)
+
+
+def test_total_is_the_sum_of_the_parts_times_the_batch() -> None:
+    raw, targets = scene()
+    out = build()(raw, targets)
+    assert out.total.item() == pytest.approx(2 * sum(part.item() for part in out.parts.values()))
+    assert out.total.requires_grad is False and not any(part.requires_grad for part in out.parts.values())
+
+
+@pytest.mark.parametrize("num_classes", [1, 3])
+def test_no_objects_and_one_object_have_gradients(num_classes: int) -> None:
+    for count in (0, 1):
+        raw, targets = scene(num_classes)
+        for level in raw:
+            level.requires_grad_()
+        out = build(num_classes)(raw, targets[:count])
+        out.total.backward()
+        assert all(torch.isfinite(level.grad).all() for level in raw)
+        assert torch.isfinite(out.total)
+
+
+def test_loss_does_not_depend_on_the_order_of_objects() -> None:
+    """Two objects on one anchor: the better fitting one sets the objectness target, whichever comes first."""
+    raw, targets = scene()
+    twin = targets[:1].clone()
+    twin[:, 4:] *= 1.3
+    both = torch.cat((targets, twin))
+    out, flipped = build()(raw, both), build()(raw, both.flip(0))
+    for part in out.parts:
+        assert out.parts[part].item() == pytest.approx(flipped.parts[part].item(), abs=1e-12)
+
+
+def test_bfloat16_outputs_are_judged_in_float32() -> None:
+    raw, targets = scene()
+    half = [level.bfloat16() for level in raw]
+    with torch.autocast("cpu", torch.bfloat16):
+        out = build()(half, targets.float())
+    expected = build()([level.float() for level in half], targets.float())
+    assert out.total.dtype == torch.float32 and torch.equal(out.total, expected.total)
+
+
+def test_focal_is_bce_at_gamma_0_and_fades_easy_examples() -> None:
+    raw, targets = scene()
+    bce = build()(raw, targets).parts
+    flat = build(loss={"score": {"name": "focal", "gamma": 0.0, "alpha": 0.5}})(raw, targets).parts
+    assert flat["obj"].item() == pytest.approx(bce["obj"].item() / 2)
+    assert flat["cls"].item() == pytest.approx(bce["cls"].item() / 2)
+    focal = build(loss={"score": {"name": "focal", "gamma": 1.5}})(raw, targets).parts
+    old_spelling = build(fl_gamma=1.5)(raw, targets).parts
+    assert torch.equal(focal["obj"], old_spelling["obj"]) and focal["obj"] < bce["obj"]
+
+
+def test_contradictions_and_unknown_names_are_refused() -> None:
+    with pytest.raises(UserError, match=r"fl_gamma: 1.5 and loss.score: .* contradict"):
+        build(fl_gamma=1.5, loss={"score": {"name": "focal", "gamma": 2.0}})
+    with pytest.raises(UserError, match=r"unknown box loss 'scaa'.*Did you mean 'sca'"):
+        build(loss={"box": "scaa"})
+    with pytest.raises(UserError, match=r"unknown assigner 'atsss'"):
+        build(assigner="atsss")
+    with pytest.raises(UserError, match=r"loss: unknown key 'boxx'. Known: box, objectness_target, score."):
+        build(loss={"boxx": "sca"})
+    with pytest.raises(UserError, match=r"unknown key 'lr_0'. Known: .*Did you mean 'lr0'"):
+        build(lr_0=1)
+
+
+def test_label_smoothing_moves_the_class_targets() -> None:
+    raw, targets = scene()
+    with_gradient = [level.clone().requires_grad_() for level in raw]
+    part = build(label_smoothing=0.2)(with_gradient, targets)
+    plain = build()(raw, targets)
+    assert part.parts["obj"] == plain.parts["obj"] and part.parts["cls"] != plain.parts["cls"]
+    for level in raw:
+        level[..., 5:] = torch.logit(torch.tensor(0.1, dtype=torch.float64))
+    smooth = [level.clone().requires_grad_() for level in raw]
+    build(label_smoothing=0.2, box=0, obj=0)(smooth, targets[:1]).total.backward()
+    gradient = torch.cat([level.grad[..., 6:].flatten() for level in smooth])
+    assert gradient.abs().max() < 1e-12, "0.1 is the target of the absent classes"

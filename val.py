@@ -123,6 +123,7 @@ def validate(
                 multi_label=True,
                 max_det=max_det,
             )
+            found = [Detections(*(column.cpu() for column in entry)) for entry in found]
             watch.lap("nms")
             if single_cls:
                 found = [entry._replace(classes=torch.zeros_like(entry.classes)) for entry in found]
@@ -143,7 +144,7 @@ def validate(
 def _update(evaluator: DetectionEvaluator, batch: Batch, found: list[Detections]) -> list[Detections]:
     """Give a batch to the evaluator; returns its detections in pixels of the original images."""
     height, width = batch.images.shape[2:]
-    targets = batch.targets.cpu()
+    targets = batch.targets
     gt_boxes = xywh_to_xyxy(targets[:, 2:] * targets.new_tensor([width, height, width, height]))
     native = []
     for index, (entry, geometry) in enumerate(zip(found, batch.geometries, strict=True)):

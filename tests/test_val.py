@@ -39,18 +39,19 @@ def weights(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
     return write_checkpoint(tmp_path_factory.mktemp("weights") / "best.pt", data)
 
 
-def make_loader(data: Path, image_size: int, single_cls: bool = False) -> Loader:
-    dataset = DetectionDataset(
-        read_data_yaml(data), "val", image_size=image_size, rect=True, batch_size=2, pad=0.5, single_cls=single_cls
-    )
-    return build_loader(dataset, 2, workers=0)
+def make_loader(data: Path, image_size: int, batch_size: int = 1, single_cls: bool = False) -> Loader:
+    """Batches of one image are rectangular, wide and high."""
+    shape = {"image_size": image_size, "rect": True, "batch_size": batch_size, "pad": 0.5}
+    dataset = DetectionDataset(read_data_yaml(data), "val", single_cls=single_cls, **shape)
+    return build_loader(dataset, batch_size, workers=0)
 
 
-@pytest.mark.parametrize("image_size", [200, 400])
-def test_right_answers_give_full_marks(data: Path, image_size: int) -> None:
+@pytest.mark.parametrize(("image_size", "batch_size"), [(200, 1), (400, 1), (400, 4)])
+def test_right_answers_give_full_marks(data: Path, image_size: int, batch_size: int) -> None:
     """Through letterbox, rectangular batches and back: the boxes are exact up to a pixel of the resized image."""
     network = OracleNetwork().train()
-    result = val.validate(network, make_loader(data, image_size), names=network.names, device=CPU, progress=False)
+    loader = make_loader(data, image_size, batch_size)
+    result = val.validate(network, loader, names=network.names, device=CPU, progress=False)
     metrics = result.metrics
     assert metrics.map50 == pytest.approx(1.0)
     assert metrics.map > 0.95
@@ -92,13 +93,26 @@ class Loss(NamedTuple):
 
 def test_losses_are_means_over_images(data: Path) -> None:
     def criterion(raw: list[Tensor], targets: Tensor) -> Loss:
-        assert raw[0].dtype == torch.float32
         return Loss(torch.zeros(()), {"objects": torch.tensor(len(targets) / len(raw[0]))})
 
     network = OracleNetwork()
-    loader = make_loader(data, 200)
+    loader = make_loader(data, 200, batch_size=3)  # of three images, and of one
     result = val.validate(network, loader, names=network.names, device=CPU, criterion=criterion, progress=False)
     assert result.losses == pytest.approx({"objects": 6 / 4})
+
+
+def test_losses_and_boxes_are_float32_whatever_the_network_computes_in(data: Path) -> None:
+    class HalfOracle(OracleNetwork):
+        def raw(self, images: Tensor) -> list[Tensor]:
+            return [level.half() for level in super().raw(images)]
+
+    def criterion(raw: list[Tensor], targets: Tensor) -> Loss:
+        assert raw[0].dtype == torch.float32
+        return Loss(torch.zeros(()), {})
+
+    network = HalfOracle()
+    loader = make_loader(data, 200)
+    val.validate(network, loader, names=network.names, device=CPU, criterion=criterion, progress=False)
 
 
 def test_what_validation_caches_can_be_trained_with(data: Path) -> None:
@@ -138,6 +152,7 @@ def test_command_writes_what_it_promises(tmp_path: Path, weights: Path, caplog: 
     scores = [row["score"] for row in rows]
     assert all(score == float(np.float32(score)) for score in scores)
     assert any(score != round(score, 6) for score in scores)  # nothing was rounded
+    assert any(side != round(side, 4) for row in rows for side in row["bbox"])
     for name, (height, width, _) in SCENES.items():
         mine = [row for row in rows if row["image_id"] == (int(name) if name.isdecimal() else name)]
         labels = np.loadtxt(result.save_dir / "labels" / f"{name}.txt", ndmin=2)

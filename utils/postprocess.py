@@ -47,6 +47,8 @@ def non_max_suppression(
     """
     if predictions.ndim != 3 or predictions.shape[2] < 6:
         raise ValueError(f"expected predictions of shape (B, N, 5 + C) but got {tuple(predictions.shape)}")
+    if predictions.device.type == "mps":  # has no float64
+        predictions = predictions.cpu()
     found = []
     for image in predictions:
         boxes, scores, labels = _candidates(image[image[:, 4] > conf_thres].float(), conf_thres, classes, multi_label)

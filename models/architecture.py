@@ -166,7 +166,10 @@ def _build_row(
         known = [*CHANNEL_MODULES, *PLAIN_MODULES, *OTHER_MODULES]
         raise unknown_name("module", name, known, f"model row {index}")
     try:
-        modules = [kind(*args) for _ in range(repeats)]
+        modules = [kind(*args)]
+        if repeats > 1 and name in CHANNEL_MODULES:
+            args = [c_out, *args[1:]]
+        modules += [kind(*args) for _ in range(repeats - 1)]
     except TypeError as error:
         raise UserError(f"model row {index}: {name} does not take {args}: {error}") from None
     return (modules[0] if repeats == 1 else nn.Sequential(*modules)), c_out

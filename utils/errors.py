@@ -23,7 +23,8 @@ def unknown_name(kind: str, name: object, known: Iterable[str], where: str = "")
         UserError: ``<where>: unknown <kind> 'ciuo'. Known: ciou, diou. Did you mean 'ciou'?``
     """
     names = sorted(str(entry) for entry in known)
-    near = difflib.get_close_matches(str(name).lower(), names, n=1, cutoff=0.5)
+    lower = {entry.lower(): entry for entry in names}
+    near = [lower[entry] for entry in difflib.get_close_matches(str(name).lower(), lower, n=1, cutoff=0.5)]
     message = f"unknown {kind} {str(name)!r}. Known: {', '.join(names) or 'none'}."
     if near:
         message += f" Did you mean {near[0]!r}?"

@@ -126,9 +126,8 @@ def find_media(source: str | Path | int) -> list[str | Path | int]:
         if not found:
             raise UserError(f"{text}: expected images or videos but the pattern matches none")
         return found
-    raise UserError(
-        f"{text}: expected an image, video, folder, pattern, list file or camera number. {_nearest(path if path.parent.is_dir() else ROOT / path)}"
-    )
+    near = _nearest(path if path.parent.is_dir() else ROOT / path)
+    raise UserError(f"{text}: expected an image, video, folder, pattern, list file or camera number. {near}")
 
 
 def read_media(media: Iterable[str | Path | int], vid_stride: int = 1) -> Iterator[Frame]:

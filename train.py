@@ -23,7 +23,7 @@ from models import DetectionModel
 from models.loading import load_model, model_from_weights, new_model
 from models.yolo import describe
 from utils import distributed
-from utils.autoanchor import auto_anchor
+from utils.autoanchor import fit_anchors
 from utils.checkpoint import save_checkpoint, strip_checkpoint
 from utils.config import (
     find_file,
@@ -204,7 +204,8 @@ def build_session(
     options.imgsz = fitting_image_size(options.imgsz, max(model.stride))
     train_set, val_set = _datasets(options, hyp, description, max(model.stride))
     if checkpoint is None:
-        _fit_anchors(model, train_set, options, hyp)
+        keep = options.noautoanchor
+        log.info("%s", fit_anchors(model, train_set, options.imgsz, hyp.anchor_t, seed=options.seed, keep=keep))
     freeze(model, options.freeze)
     model.to(device).to_channels_last()
     criterion = Criterion(model.anchors_px, model.stride, model.nc, options.imgsz, hyp).to(device)
@@ -275,25 +276,6 @@ def _datasets(
     train_set = DetectionDataset(description, "train", hyp=hyp, augment=True, cache=options.cache, **common)
     val_set = DetectionDataset(description, "val", rect=True, batch_size=2 * options.batch_size, pad=0.5, **common)
     return train_set, val_set
-
-
-def _fit_anchors(
-    model: DetectionModel, dataset: DetectionDataset, options: argparse.Namespace, hyp: Hyperparameters
-) -> None:
-    """Check the anchors against the data, and replace them where that was asked for or fits better."""
-    if options.noautoanchor and not model.anchors_missing:
-        return
-    report = auto_anchor(
-        dataset,
-        model.anchors_px,
-        image_size=options.imgsz,
-        anchor_t=hyp.anchor_t,
-        seed=options.seed,
-        anchors_per_level=model.cfg["anchors"] if model.anchors_missing else None,
-    )
-    log.info("%s", report.text)
-    if report.replaced:
-        model.set_anchors_px(report.anchors_px)
 
 
 def _new_folder(options: argparse.Namespace) -> Path:

@@ -6,8 +6,10 @@ import time
 
 import pytest
 import torch
+import torchvision
 from torch import Tensor
 
+from utils.boxes import xywh_to_xyxy
 from utils.postprocess import MAX_CANDIDATES, best_score, non_max_suppression, scale_boxes
 from utils.structures import ImageGeometry
 
@@ -162,3 +164,18 @@ def test_boxes_go_back_to_the_original_and_are_clipped() -> None:
     boxes = torch.tensor([[14.0, 13.0, 54.0, 23.0], [0.0, 0.0, 500.0, 500.0]])
     expected = torch.tensor([[20.0, 20.0, 100.0, 60.0], [0.0, 0.0, 200.0, 100.0]])
     torch.testing.assert_close(scale_boxes(boxes, geometry), expected)
+
+
+@pytest.mark.parametrize("max_det", [5, 300, 2000])
+def test_trying_the_best_rows_first_changes_nothing(max_det: int) -> None:
+    """Thousands of overlapping candidates: the rows that torchvision keeps of all at once, cut at the cap."""
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.rand(1, 6000, 7, generator=generator)
+    rows[..., :2] *= 300
+    rows[..., 2:4] = 20 + 60 * rows[..., 2:4]
+    (found,) = non_max_suppression(rows, conf_thres=0.001, iou_thres=0.5, multi_label=True, max_det=max_det)
+    boxes = xywh_to_xyxy(rows[0, :, :4]).repeat_interleave(2, dim=0).double()
+    scores = (rows[0, :, 5:] * rows[0, :, 4:5]).flatten()
+    keep = torchvision.ops.batched_nms(boxes, scores.double(), torch.arange(12_000) % 2, 0.5)[:max_det]
+    assert len(keep) == len(found.scores) == max_det or max_det == 2000
+    assert torch.equal(found.scores, scores[keep]) and torch.equal(found.boxes.double(), boxes[keep])

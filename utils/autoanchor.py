@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from scipy.cluster.vq import kmeans
-from torch import Tensor
+from torch import Tensor, nn
 
 from utils.datasets.dataset import DetectionDataset
 from utils.datasets.randomness import Stream, keyed_rng
@@ -110,6 +110,31 @@ def auto_anchor(
     listing = "  ".join(" ".join(f"{width:.0f},{height:.0f}" for width, height in level) for level in found)
     text = f"anchors replaced: {before} before; {after} now: {listing}"
     return AnchorReport(_tensor(found), True, before, after, text)
+
+
+def fit_anchors(
+    model: nn.Module, dataset: DetectionDataset, image_size: int, anchor_t: float, *, seed: int = 0, keep: bool = False
+) -> str:
+    """Check the anchors of a detector against a data set, replace them where that fits better, and say what was done.
+
+    Args:
+        model: has ``anchors_px``, ``set_anchors_px`` and ``anchors_missing``; missing ones are computed in any case.
+        dataset, image_size, anchor_t, seed: as in :func:`auto_anchor`.
+        keep: leave anchors that exist as they are, however they fit.
+    """
+    if keep and not model.anchors_missing:
+        return "anchors kept, unchecked (--noautoanchor)"
+    report = auto_anchor(
+        dataset,
+        model.anchors_px,
+        image_size=image_size,
+        anchor_t=anchor_t,
+        seed=seed,
+        anchors_per_level=model.anchors_px.shape[1] if model.anchors_missing else None,
+    )
+    if report.replaced:
+        model.set_anchors_px(report.anchors_px)
+    return report.text
 
 
 def object_sizes(dataset: DetectionDataset, image_size: int, seed: int = 0) -> np.ndarray:

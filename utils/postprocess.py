@@ -12,6 +12,7 @@ from utils.boxes import clip_boxes, xywh_to_xyxy
 from utils.structures import Detections, ImageGeometry
 
 MAX_CANDIDATES = 30_000  # rows of one image, best first, that enter the suppression
+FIRST_TRY = 1_000  # rows to suppress before looking at more
 
 
 @torch.no_grad()
@@ -52,7 +53,7 @@ def non_max_suppression(
     found = []
     for image in predictions:
         boxes, scores, labels = _candidates(image[image[:, 4] > conf_thres].float(), conf_thres, classes, multi_label)
-        keep = _suppress(boxes, scores, torch.zeros_like(labels) if agnostic else labels, iou_thres)[:max_det]
+        keep = _survivors(boxes, scores, torch.zeros_like(labels) if agnostic else labels, iou_thres, max_det)
         found.append(Detections(boxes[keep], scores[keep], labels[keep]))
     return found
 
@@ -77,6 +78,20 @@ def _candidates(
     order = scores.sort(descending=True, stable=True).indices
     order = order[boxes[order].isfinite().all(dim=1)][:MAX_CANDIDATES]
     return boxes[order], scores[order], labels[order]
+
+
+def _survivors(boxes: Tensor, scores: Tensor, groups: Tensor, iou_thres: float, max_det: int) -> Tensor:
+    """The first ``max_det`` rows that survive, in ascending order.
+
+    Whether a row survives depends on the rows above it alone. So the best rows are tried first, and the rest only where
+    too few of those survive: the same rows as from all at once, at a fraction of the time for an untrained network.
+    """
+    count = max(FIRST_TRY, 4 * max_det)
+    while True:
+        keep = _suppress(boxes[:count], scores[:count], groups[:count], iou_thres)
+        if len(keep) >= max_det or count >= len(boxes):
+            return keep[:max_det]
+        count *= 4
 
 
 def _suppress(boxes: Tensor, scores: Tensor, groups: Tensor, iou_thres: float) -> Tensor:

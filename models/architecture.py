@@ -97,7 +97,7 @@ def _load(path: Path) -> dict[str, Any]:
 def level_anchors(anchors: Any, num_levels: int) -> list[list[float]]:
     """The YAML's anchors as L lists of flat pairs; a number n stands for n anchors per level, still to be computed."""
     if isinstance(anchors, int):
-        return [list(map(float, range(2 * anchors)))] * num_levels
+        return [list(map(float, range(1, 2 * anchors + 1)))] * num_levels
     if len(anchors) != num_levels or any(len(level) != len(anchors[0]) or len(level) % 2 for level in anchors):
         raise UserError(
             f"anchors: expected {num_levels} lists (one per input of Detect) of equally many width, height pairs "

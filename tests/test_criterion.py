@@ -188,6 +188,19 @@ def test_loss_does_not_depend_on_the_order_of_objects() -> None:
         assert out.parts[part].item() == pytest.approx(flipped.parts[part].item(), abs=1e-12)
 
 
+def test_the_best_fitting_object_sets_the_objectness_target() -> None:
+    """Raw zeros decode to the anchors; twins of one object must not push the target above the better IoU."""
+    raw = [torch.zeros_like(level) for level in scene()[0]]
+    fits, fits_less = (torch.tensor([[0, 0, 0.5, 0.5, 30 / 128 * s, 23 / 96 * s]], dtype=torch.float64) for s in (1, 2))
+    alone = build()(raw, fits).parts["obj"]
+    assert torch.allclose(build()(raw, torch.cat((fits, fits))).parts["obj"], alone)
+    both = build(loss={"objectness_target": "iou"})
+    for level in raw:
+        level.requires_grad_()
+    both(raw, torch.cat((fits, fits_less))).total.backward()
+    assert min(level.grad[..., 4].min() for level in raw) > -1, "no target above 1"
+
+
 def test_bfloat16_outputs_are_judged_in_float32() -> None:
     raw, targets = scene()
     half = [level.bfloat16() for level in raw]

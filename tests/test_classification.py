@@ -1,0 +1,84 @@
+"""Binary cross-entropy and focal loss: values by hand, limits, extremes."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch.nn import functional
+
+from utils.errors import UserError
+from utils.losses import SCORE_LOSSES
+
+NAMES = SCORE_LOSSES.names()
+
+
+def logit(probability: float) -> torch.Tensor:
+    return torch.tensor([math.log(probability / (1 - probability))], dtype=torch.float64)
+
+
+BY_HAND = [
+    # probability 0.8 for a positive: misses 0.2; for a negative: misses 0.8; for a target of 0.5: 0.5 of both
+    ("bce", {}, 0.8, 1.0, -math.log(0.8)),
+    ("bce", {}, 0.8, 0.0, -math.log(0.2)),
+    ("bce", {}, 0.8, 0.5, -0.5 * math.log(0.8) - 0.5 * math.log(0.2)),
+    ("focal", {}, 0.8, 1.0, 0.25 * 0.2**1.5 * -math.log(0.8)),
+    ("focal", {}, 0.8, 0.0, 0.75 * 0.8**1.5 * -math.log(0.2)),
+    ("focal", {"gamma": 2.0, "alpha": 0.4}, 0.8, 1.0, 0.4 * 0.2**2 * -math.log(0.8)),
+    ("focal", {"gamma": 2.0}, 0.8, 0.5, 0.5 * 0.5**2 * (-0.5 * math.log(0.8) - 0.5 * math.log(0.2))),
+]
+
+
+@pytest.mark.parametrize(("name", "parameters", "probability", "target", "expected"), BY_HAND)
+def test_value_by_hand(name: str, parameters: dict, probability: float, target: float, expected: float) -> None:
+    loss = SCORE_LOSSES.build(name, **parameters)
+    value = loss(logit(probability), torch.tensor([target], dtype=torch.float64))
+    assert value.item() == pytest.approx(expected, rel=1e-12)
+
+
+def test_focal_without_focus_is_half_of_cross_entropy() -> None:
+    logits, targets = torch.linspace(-9, 9, 50), torch.linspace(0, 1, 50)
+    flat = SCORE_LOSSES.build("focal", gamma=0, alpha=0.5)(logits, targets)
+    assert torch.allclose(flat, functional.binary_cross_entropy_with_logits(logits, targets, reduction="none") / 2)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_positive_weight_counts_for_positives_alone(name: str) -> None:
+    loss = SCORE_LOSSES.build(name)
+    logits, targets = torch.tensor([0.3, 0.3]), torch.tensor([1.0, 0.0])
+    ratio = loss(logits, targets, positive_weight=3.0) / loss(logits, targets)
+    assert ratio.tolist() == pytest.approx([3.0, 1.0])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_gradient_and_extreme_logits(name: str) -> None:
+    loss = SCORE_LOSSES.build(name)
+    targets = torch.tensor([0.0, 1.0, 0.3, 0.7], dtype=torch.float64)
+    logits = torch.tensor([-1.2, 0.4, 2.0, -3.0], dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x: loss(x, targets), (logits,))
+    extreme = torch.tensor([-1e4, -1e4, 1e4, 1e4], requires_grad=True)
+    value = loss(extreme, torch.tensor([0.0, 1.0, 0.0, 1.0]))
+    value.sum().backward()
+    assert torch.isfinite(value).all() and torch.isfinite(extreme.grad).all() and value.min() >= 0
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_empty_precision_and_errors(name: str) -> None:
+    loss = SCORE_LOSSES.build(name)
+    empty = torch.zeros(0, requires_grad=True)
+    value = loss(empty, torch.zeros(0), reduction="mean")
+    value.backward()
+    assert value == 0
+    assert loss(torch.zeros(3, dtype=torch.bfloat16), torch.zeros(3)).dtype == torch.float32
+    with pytest.raises(ValueError, match=r"Expected targets of shape \(3,\), as logits, but got \(2,\)"):
+        loss(torch.zeros(3), torch.zeros(2))
+
+
+def test_wrong_parameters() -> None:
+    with pytest.raises(UserError, match="focal: expected gamma >= 0 but got -1"):
+        SCORE_LOSSES.build("focal", gamma=-1)
+    with pytest.raises(UserError, match="focal: expected alpha from 0 to 1 but got 2"):
+        SCORE_LOSSES.build("focal", alpha=2)
+    with pytest.raises(UserError, match=r"unknown score loss 'focall'.*Did you mean 'focal'"):
+        SCORE_LOSSES.build_from({"name": "focall"})

@@ -1,0 +1,257 @@
+"""Training as a user meets it, on four painted pictures and a network of five rows."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+import yaml
+
+import detect
+import train
+import val
+from tests.painted_objects import write_data_set
+from utils.checkpoint import load_checkpoint
+from utils.errors import UserError
+from utils.runlog import COLUMNS
+
+CFG = {
+    "anchors": [[20, 30, 40, 60], [60, 40, 80, 90]],
+    "backbone": [[-1, 1, "Conv", [8, 3, 4]], [-1, 1, "Conv", [8, 3, 2]], [-1, 1, "C3", [16]]],
+    "head": [[-1, 1, "Conv", [16, 3, 2]], [[2, 3], 1, "Detect", ["nc", "anchors"]]],
+}
+
+
+@pytest.fixture
+def options(tmp_path: Path) -> dict:
+    """Options of a training that takes a second or two."""
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(CFG))
+    return {
+        "data": str(write_data_set(tmp_path / "set")),
+        "cfg": str(tmp_path / "tiny.yaml"),
+        "imgsz": 64,
+        "batch_size": 2,
+        "epochs": 3,
+        "workers": 0,
+        "project": str(tmp_path / "runs"),
+        "noplots": True,
+        "device": "cpu",
+    }
+
+
+def results(save_dir: Path) -> pd.DataFrame:
+    return pd.read_csv(save_dir / "results.csv")
+
+
+def same_weights(first: Path, second: Path) -> bool:
+    states = [load_checkpoint(path)["model"] for path in (first, second)]
+    return all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+def test_a_run_leaves_what_it_promises(options: dict) -> None:
+    done = train.run(**options | {"noplots": False, "save_period": 2})
+    folder = done.save_dir
+    present = {path.name for path in folder.iterdir()}
+    assert {"opt.yaml", "hyp.yaml", "results.csv", "results.png", "labels.jpg", "weights"} <= present
+    assert {"train_batch0.jpg", "val_batch0_labels.jpg", "val_batch0_pred.jpg"} <= present
+    assert {path.name for path in (folder / "weights").iterdir()} == {"last.pt", "best.pt", "epoch0.pt", "epoch2.pt"}
+
+    table = results(folder)
+    assert tuple(table.columns[: len(COLUMNS)]) == COLUMNS and list(table["epoch"]) == [0, 1, 2]
+    assert (table.drop(columns=["metrics/precision", "metrics/recall"]).notna()).all().all()
+    opt, hyp = (yaml.safe_load((folder / name).read_text()) for name in ("opt.yaml", "hyp.yaml"))
+    assert opt["batch_size"] == 2 and hyp["loss"]["box"] == "ciou" and hyp["lr0"] == 0.01
+
+    for path in (done.best, done.last):
+        content = torch.load(path, weights_only=True)
+        assert (
+            content["epoch"] == -1 and "optimizer" not in content and content["names"] == dict(enumerate(opt_names()))
+        )
+    assert done.epochs == 3 and done.minutes > 0 and 0 <= done.metrics.map <= 1
+
+
+def opt_names() -> tuple[str, ...]:
+    from tests.painted_objects import NAMES
+
+    return NAMES
+
+
+def test_best_checkpoint_validates_and_detects(options: dict, tmp_path: Path) -> None:
+    done = train.run(**options)
+    again = val.evaluate(weights=done.best, batch_size=4, workers=0, project=tmp_path / "val", device="cpu")
+    assert again.metrics.map == done.metrics.map and again.metrics.map50 == done.metrics.map50
+    found = detect.predict(weights=done.best, source=str(tmp_path / "set/images"), project=tmp_path / "d", device="cpu")
+    assert len(found) == 4
+
+
+def test_equal_seeds_give_equal_runs_with_any_number_of_workers(options: dict) -> None:
+    first, second, other = (
+        train.run(**options | change) for change in ({}, {"workers": 2, "cache": "ram"}, {"seed": 1})
+    )
+    assert results(first.save_dir).equals(results(second.save_dir))
+    assert same_weights(first.last, second.last) and same_weights(first.best, second.best)
+    assert not same_weights(first.last, other.last)
+
+
+def test_a_training_leaves_the_global_generators_alone(options: dict) -> None:
+    before, deterministic = torch.random.get_rng_state(), torch.are_deterministic_algorithms_enabled()
+    train.run(**options | {"epochs": 1})
+    assert torch.equal(before, torch.random.get_rng_state())
+    assert torch.are_deterministic_algorithms_enabled() == deterministic
+
+
+def test_a_resumed_run_equals_one_that_never_stopped(options: dict, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Interrupted while gradients wait for their optimiser step, which the checkpoint must keep."""
+    options |= {"epochs": 6, "set": ["warmup_epochs=1"]}
+    whole = train.run(**options)
+    one_epoch = train.train_one_epoch
+
+    def interrupted(session: train.Session, epoch: int) -> dict:
+        if epoch == 4:
+            raise KeyboardInterrupt
+        return one_epoch(session, epoch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "train_one_epoch", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train.run(**options)
+    last = whole.save_dir.with_name("exp2") / "weights" / "last.pt"
+    assert load_checkpoint(last)["gradients"], "the interruption should hit an accumulation"
+    resumed = train.run(resume=str(last))
+    assert resumed.save_dir == last.parent.parent and resumed.epochs == 6
+    assert results(resumed.save_dir).equals(results(whole.save_dir))
+    assert same_weights(resumed.last, whole.last) and same_weights(resumed.best, whole.best)
+    assert resumed.fitness == whole.fitness
+
+
+def test_resume_refuses_what_it_cannot_do(options: dict, tmp_path: Path) -> None:
+    done = train.run(**options | {"epochs": 1})
+    with pytest.raises(UserError, match=r"last.pt: this run is finished; .* start a new run with --weights"):
+        train.run(resume=str(done.last))
+    with pytest.raises(UserError, match=r"--resume continues a run with its own settings: epochs cannot change"):
+        train.run(resume=str(done.last), epochs=7)
+    with pytest.raises(UserError, match="unknown checkpoint file"):
+        train.run(resume=str(tmp_path / "none.pt"))
+
+
+def test_fine_tuning_takes_over_what_fits(options: dict, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    done = train.run(**options | {"epochs": 1})
+    caplog.set_level("INFO")
+    del options["cfg"]
+    one = train.run(**options | {"weights": str(done.best), "single_cls": True, "freeze": [3], "epochs": 1})
+    before, after = load_checkpoint(done.best)["model"], load_checkpoint(one.last)["model"]
+    assert "entries taken from" in caplog.text
+    assert load_checkpoint(one.last)["names"] == {0: "object"}
+    assert after["model.4.m.0.bias"].shape == (2 * 6,) and before["model.4.m.0.bias"].shape == (2 * 8,)
+    assert torch.equal(after["model.0.conv.weight"], before["model.0.conv.weight"]), "row 0 is frozen"
+    assert not torch.equal(after["model.3.conv.weight"], before["model.3.conv.weight"]), "row 3 is not"
+
+
+def test_data_yaml_brings_defaults_and_a_flag_overrides_them(options: dict, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    data = Path(options["data"])
+    data.write_text(data.read_text() + "defaults: {epochs: 2, img: 96}\n")
+    del options["epochs"]
+    done = train.run(**options)
+    saved = yaml.safe_load((done.save_dir / "opt.yaml").read_text())
+    assert saved["epochs"] == 2 and saved["imgsz"] == 64
+    assert "data.yaml: epochs 2\n" in caplog.text.replace("INFO", "")
+    data.write_text(data.read_text().replace("epochs", "epoch"))
+    with pytest.raises(UserError, match=r"data.yaml: defaults: .*unknown option 'epoch'.*Did you mean 'epochs'"):
+        train.run(**options)
+
+
+def test_early_stopping(options: dict) -> None:
+    """With a learning rate of 0 nothing improves after the first epoch; a plateau is not an improvement."""
+    frozen = ["lr0=0", "warmup_epochs=0", "weight_decay=0"]
+    done = train.run(**options | {"epochs": 30, "patience": 2, "set": frozen})
+    assert done.epochs <= 6
+    assert done.best.exists() and load_checkpoint(done.best)["best_epoch"] == done.epochs - 3
+
+
+def test_nosave_and_noval(options: dict) -> None:
+    done = train.run(**options | {"nosave": True, "noval": True})
+    assert results(done.save_dir)["metrics/mAP_0.5"].notna().tolist() == [False, False, True]
+    assert same_weights(done.best, done.last)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"optimizer": "AdamW", "cos_lr": True, "set": ["lr0=0.001"]},
+        {"multi_scale": True, "amp": "off"},
+        {"hyp": "hyp.sca.yaml", "label_smoothing": 0.1},
+        {"set": ["loss.score=focal", "anchors=3", "mixup=1"]},
+        {"amp": "bf16", "set": ["mosaic=0", "loss.objectness_target=one"]},
+    ],
+    ids=lambda change: " ".join(change),
+)
+def test_options_train_and_are_recorded(options: dict, change: dict) -> None:
+    done = train.run(**options | change)
+    assert results(done.save_dir)["train/box_loss"].between(1e-6, 10).all()
+    hyp = load_checkpoint(done.last)["hyp"]
+    if "label_smoothing" in change:
+        assert hyp["loss"]["box"] == "sca" and hyp["label_smoothing"] == 0.1
+    if hyp["anchors"]:
+        assert torch.tensor(load_checkpoint(done.last)["cfg"]["anchors"]).shape == (2, 6)
+
+
+WRONG = {
+    "option": ({"batchsize": 4}, r"unknown option 'batchsize'.*Did you mean 'batch_size'"),
+    "batch": ({"batch_size": 0}, "--batch-size: expected a whole number from 1 on but got 0"),
+    "loss": ({"set": ["loss.box=siouu"]}, "unknown box loss 'siouu'"),
+    "hyp": ({"set": ["lr=1"]}, "unknown key 'lr'"),
+    "hyp file": ({"hyp": "hyp.scaa.yaml"}, r"unknown hyper-parameter file.*Did you mean 'hyp.sca.yaml'"),
+    "data": ({"data": "bcd.yaml"}, r"unknown data file 'bcd.yaml'.*Did you mean 'bccd.yaml'"),
+    "cfg": ({"cfg": "yolov3-tini.yaml"}, r"unknown model YAML.*Did you mean 'yolov3-tiny.yaml'"),
+    "device": ({"device": "7"}, "device: expected one of"),
+    "freeze": ({"freeze": [99]}, "--freeze: expected rows from 0 to 4 but got 99"),
+    "weights": ({"weights": "best.onnx"}, "--weights: expected a .pt checkpoint"),
+    "number": ({"epochs": "many"}, "expected a whole number but got 'many'"),
+    "loss is not finite": ({"set": ["box=1e39"]}, "epoch 1: expected a finite box loss but got (inf|nan)"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_wrong_settings(options: dict, case: str) -> None:
+    change, message = WRONG[case]
+    with pytest.raises(UserError, match=message):
+        train.run(**options | change)
+    if case != "loss is not finite":
+        assert not Path(options["project"]).exists(), "a mistake leaves no folder behind"
+
+
+def test_wrong_class_in_a_label_names_the_line(options: dict, tmp_path: Path) -> None:
+    label = tmp_path / "set/labels/2.txt"
+    label.write_text(label.read_text() + "7 0.5 0.5 0.1 0.1\n")
+    with pytest.raises(UserError, match=r"2\.txt:2: .*class"):
+        train.run(**options)
+
+
+def test_command_line_prints_one_message(tmp_path: Path) -> None:
+    root = Path(__file__).resolve().parents[1]
+    command = [sys.executable, str(root / "train.py"), "--data", "shape.yaml"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 2 and done.stderr.startswith("error: unknown data file 'shape.yaml'.")
+    assert "Traceback" not in done.stderr and not any(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_two_processes_train_together(options: dict) -> None:
+    """torchrun on two CPU processes: both go through all epochs, one of them writes."""
+    root = Path(__file__).resolve().parents[1]
+    flags = [part for name, value in options.items() if name != "noplots" for part in (_flag(name), str(value))]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = subprocess.run([*launcher, str(root / "train.py"), *flags, "--noplots"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    folders = list(Path(options["project"]).iterdir())
+    assert len(folders) == 1 and len(results(folders[0])) == 3
+    assert load_checkpoint(folders[0] / "weights/last.pt")["epoch"] == -1
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")

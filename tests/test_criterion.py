@@ -189,16 +189,17 @@ def test_loss_does_not_depend_on_the_order_of_objects() -> None:
 
 
 def test_the_best_fitting_object_sets_the_objectness_target() -> None:
-    """Raw zeros decode to the anchors; twins of one object must not push the target above the better IoU."""
+    """Raw boxes are the anchors; a second object on the same anchors counts only where it fits better."""
     raw = [torch.zeros_like(level) for level in scene()[0]]
-    fits, fits_less = (torch.tensor([[0, 0, 0.5, 0.5, 30 / 128 * s, 23 / 96 * s]], dtype=torch.float64) for s in (1, 2))
-    alone = build()(raw, fits).parts["obj"]
-    assert torch.allclose(build()(raw, torch.cat((fits, fits))).parts["obj"], alone)
-    both = build(loss={"objectness_target": "iou"})
     for level in raw:
-        level.requires_grad_()
-    both(raw, torch.cat((fits, fits_less))).total.backward()
-    assert min(level.grad[..., 4].min() for level in raw) > -1, "no target above 1"
+        level[..., 4] = -2.0  # at 0 the loss would not depend on the target
+    fits = torch.tensor([[0, 0, 0.5, 0.5, 30 / 128, 23 / 96]], dtype=torch.float64)
+    smaller = fits * torch.tensor([1, 1, 1, 1, 0.8, 0.8])  # on anchors of the same levels, lower IoU on most
+    parts = [build()(raw, torch.cat(rows)).parts["obj"] for rows in ([fits], [fits, fits], [fits, smaller])]
+    assert torch.allclose(parts[1], parts[0])
+    assert parts[2] != parts[0], "the smaller one fits some anchors better"
+    total = parts[0] + build()(raw, smaller).parts["obj"] - build()(raw, fits[:0]).parts["obj"]
+    assert abs(parts[2] - parts[0]) < abs(total - parts[0]), "targets of one anchor do not add up"
 
 
 def test_bfloat16_outputs_are_judged_in_float32() -> None:

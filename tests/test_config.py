@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from utils.assigners import ASSIGNERS
 from utils.config import (
     CommandParser,
     find_file,
@@ -25,6 +26,7 @@ from utils.config import (
 )
 from utils.errors import UserError
 from utils.hyperparameters import Hyperparameters
+from utils.losses import BOX_LOSSES, SCORE_LOSSES
 
 
 def write(path: Path, text: str) -> Path:
@@ -72,6 +74,7 @@ def test_yaml_numbers_without_a_point_are_numbers(tmp_path):
         ("# nothing\n", r"a\.yaml: expected a mapping .* but found nothing"),
         ("a: !!python/object/apply:os.getcwd []\n", r"a\.yaml:1: not valid YAML"),
         ("? [1, {}]\n: 2\n", r"a\.yaml:1: not valid YAML"),
+        ("a: 2024-13-45\n", r"a\.yaml: not valid YAML: month"),
     ],
 )
 def test_yaml_errors_name_file_and_line(tmp_path, text, message):
@@ -148,6 +151,59 @@ def test_errors_name_the_file_and_line_that_hold_the_mistake(tmp_path):
 )
 def test_overrides_of_the_box_loss(overrides, expected):
     assert load_hyperparameters("hyp.scratch-low.yaml", overrides).loss.box == expected
+
+
+def buildable(hyp: Hyperparameters) -> None:
+    BOX_LOSSES.build_from(hyp.loss.box)
+    SCORE_LOSSES.build_from(hyp.loss.score)
+    ASSIGNERS.entry(hyp.assigner)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("loss:\n  box: ciuo\n", r"a\.yaml:3: loss\.box: unknown box loss 'ciuo'.*Did you mean 'ciou'"),
+        (
+            "loss:\n  score: {name: focal, gama: 2}\n",
+            r"a\.yaml:3: loss\.score: unknown parameter .*mean 'gamma'",
+        ),
+        (
+            "loss:\n  score: {name: focal, gamma: x}\n",
+            r"a\.yaml:3: loss\.score: score loss 'focal' .* with gamma='x': ",
+        ),
+        ("loss:\n  score: {name: focal, gamma: -1}\n", r"a\.yaml:3: loss\.score: focal: expected gamma >= 0"),
+        ("loss:\n  score: {gamma: 1}\n", r"a\.yaml:3: loss: score: expected a name, or a mapping with 'name'"),
+        ("assigner: anchor_ration\n", r"a\.yaml:2: assigner: unknown assigner .*Did you mean 'anchor_ratio'"),
+        ("assigner: {name: anchor_ratio}\n", r"a\.yaml:2: assigner: expected a name but got \{"),
+        ("loss: 0\n", r"a\.yaml:2: loss: expected a mapping but got 0"),
+    ],
+)
+def test_what_cannot_be_built_is_refused_with_file_and_line(tmp_path, text, message):
+    with pytest.raises(UserError, match=message):
+        load_hyperparameters(write(tmp_path / "a.yaml", f"lr0: 0.1\n{text}"), validate=buildable)
+
+
+def test_overrides_are_validated_when_all_are_applied():
+    with pytest.raises(UserError, match=r"--set loss\.score\.gamma=x: loss\.score: score loss 'focal' cannot be built"):
+        load_hyperparameters({}, ["loss.score=focal", "loss.score.gamma=x", "lr0=1"], validate=buildable)
+    hyp = load_hyperparameters({}, ["loss.score=unheard", "loss.score=focal", "loss.score.gamma=2"], validate=buildable)
+    assert hyp.loss.score == {"name": "focal", "gamma": 2}
+
+
+def test_settings_that_contradict_each_other_are_refused_in_the_end():
+    def consistent(hyp: Hyperparameters) -> None:
+        if hyp.fl_gamma > 0 and hyp.loss.score != "bce":
+            raise UserError("fl_gamma and loss.score contradict each other")
+
+    load_hyperparameters({"fl_gamma": 1}, validate=consistent)
+    with pytest.raises(UserError, match=r"^hyper-parameters: fl_gamma and loss\.score contradict each other"):
+        load_hyperparameters({"fl_gamma": 1, "loss": {"score": "focal"}}, validate=consistent)
+
+
+def test_no_anchors_may_be_written_as_0():
+    assert load_hyperparameters({"anchors": 0}).anchors is None
+    with pytest.raises(UserError, match="anchors: expected a number but got False"):
+        load_hyperparameters({"anchors": False})
 
 
 def test_overrides_win_over_files_and_keywords_over_overrides():

@@ -21,6 +21,7 @@ PRIMITIVES = {
     "utils.structures",
     "utils.boxes",
     "utils.registry",
+    "utils.yaml_files",
     "utils.distributed",
 }
 

@@ -33,10 +33,10 @@ def _text(default: str, meaning: str, block: bool = False) -> Any:
 class LossSettings:
     """The ``loss`` block. ``box`` and ``score`` are checked against their registries when the criterion is built."""
 
-    box: str | Mapping[str, Any] = _text(  # noqa: RUF009
+    box: str | Mapping[str, Any] = _text(
         "ciou", "box loss: a registered name, or {name: ..., parameter: ...}", block=True
     )
-    score: str | Mapping[str, Any] = _text(  # noqa: RUF009
+    score: str | Mapping[str, Any] = _text(
         "bce", "score loss: a registered name, or {name: ..., parameter: ...}", block=True
     )
     objectness_target: str = _choice(

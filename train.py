@@ -243,9 +243,7 @@ def _hyperparameters(options: argparse.Namespace, checkpoint: Mapping[str, Any] 
     if checkpoint is not None:
         return Hyperparameters.from_mapping(checkpoint["hyp"], "checkpoint")
     direct = {} if options.label_smoothing is None else {"label_smoothing": options.label_smoothing}
-    hyp = load_hyperparameters(options.hyp, options.set, **direct)
-    check_loss_settings(hyp)
-    return hyp
+    return load_hyperparameters(options.hyp, options.set, validate=check_loss_settings, **direct)
 
 
 def _build_network(

@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from models import DetectionModel
 from models.loading import load_model, model_from_weights, new_model
@@ -31,6 +30,7 @@ from utils.datasets import DataDescription, DetectionDataset, build_loader, mult
 from utils.hyperparameters import Hyperparameters
 from utils.image_size import fitting_image_size
 from utils.metrics import Metrics
+from utils.network_input import rescale, to_network_input
 from utils.optim import ModelEMA, Schedule, build_optimizer, freeze
 from utils.plots import NUM_PLOTTED_BATCHES, plot_batch, plot_labels, plot_results
 from utils.precision import autocast_type
@@ -90,7 +90,7 @@ def train_one_epoch(session: Session, epoch: int) -> dict[str, float]:
         images = to_network_input(batch.images, device)
         if options.multi_scale:
             size = multi_scale_size(options.imgsz, max(session.model.stride), options.seed, epoch, index)
-            images = functional.interpolate(images, size=(size, size), mode="bilinear", align_corners=False)
+            images = rescale(images, size, max(session.model.stride))
         with torch.autocast(device.type, session.autocast_type, enabled=session.autocast_type is not None):
             raw = network(images)
         loss = session.criterion(raw, batch.targets.to(device, non_blocking=True))
@@ -111,12 +111,6 @@ def train_one_epoch(session: Session, epoch: int) -> dict[str, float]:
         bar.update(len(images) * distributed.world_size())
     bar.close()
     return means
-
-
-def to_network_input(images: Tensor, device: torch.device) -> Tensor:
-    """(B, 3, H, W) uint8 to floats in [0, 1] on the device, channels last."""
-    images = images.to(device, non_blocking=True).contiguous(memory_format=torch.channels_last)
-    return images.float() / 255
 
 
 def optimizer_step(session: Session) -> None:

@@ -23,7 +23,7 @@ from utils.datasets.scenes import FIGURES, draw_scene
 from utils.errors import UserError, unknown_name
 
 LOGGER = logging.getLogger(__name__)
-GENERATOR_VERSION = 1  # of the pictures: another version is another folder
+GENERATOR_VERSION = 2  # of the pictures: another version is another folder
 JPEG_QUALITY = 95
 
 

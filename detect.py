@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -23,15 +24,23 @@ from utils.config import CommandParser, increment_path, run_main, select_device,
 from utils.datasets.letterbox import letterbox
 from utils.detection_files import DetectionFiles, check_screen
 from utils.errors import UserError, unknown_name
+from utils.image_size import DEFAULT_IMAGE_SIZE
 from utils.media import Frame, Source, frames_of
 from utils.postprocess import best_score, non_max_suppression, scale_boxes
 from utils.results import Result
-from utils.setting_checks import check_counts, check_fractions
+from utils.setting_checks import check_counts, check_fractions, warn_without
 from utils.stopwatch import Stopwatch
 
 log = logging.getLogger(__name__)
 
-DEFAULT_IMAGE_SIZE = 640  # where the checkpoint does not say what it was trained at
+BOX_FORMS = (0, 1)  # of label files: YOLO's, Pascal VOC's
+UNAVAILABLE = {  # flags of YOLOv5's detect.py
+    "augment": "a larger --imgsz finds more small objects",
+    "data": "class names are in the checkpoint",
+    "dnn": "checkpoints of this program run in PyTorch",
+    "update": "checkpoints are stripped when their training ends",
+    "visualize": "",
+}
 
 
 @dataclasses.dataclass
@@ -77,6 +86,8 @@ class Detector:
         self, source: Source | Sequence[Source], imgsz: int | tuple[int, int] | None = None, vid_stride: int = 1
     ) -> Iterator[Result]:
         """As calling, one result at a time: for long videos and cameras. Uses every ``vid_stride``-th frame."""
+        if self.classes is not None and not len(self.classes):
+            raise UserError("classes: expected at least one class index, or None for all classes, but got none")
         for index in self.classes or ():
             if index not in self.names:
                 known = [f"{number} ({name})" for number, name in self.names.items()]
@@ -91,8 +102,8 @@ class Detector:
         watch = Stopwatch(parameter.device)
         watch.start()
         boxed, geometry = letterbox(frame.image, shape_hw, auto=True, stride=int(max(self.network.stride)))
-        rgb = np.ascontiguousarray(boxed[..., ::-1].transpose(2, 0, 1))
-        images = torch.from_numpy(rgb)[None].to(parameter.device).float() / 255
+        rgb = torch.from_numpy(np.ascontiguousarray(boxed[..., ::-1]))
+        images = rgb.permute(2, 0, 1)[None].to(parameter.device).float() / 255  # channels last, as the weights are
         watch.lap("preprocess")
         half_type = torch.float16 if parameter.device.type == "cuda" else torch.bfloat16
         with torch.autocast(parameter.device.type, half_type, enabled=self.half):
@@ -117,7 +128,7 @@ class Detector:
             boxes=rows.clone(),
             names=self.names,
             speed_ms={section: 1000 * seconds for section, seconds in watch.seconds.items()},
-            best_score=best_score(predictions, self.classes),
+            best_score=best_score(predictions, self.classes, self.multi_label),
             number=frame.number,
             fps=frame.fps,
             pixels=frame.image,
@@ -145,7 +156,9 @@ def load(weights: str | Path, device: str | torch.device = "cpu") -> Detector:
     """
     device = device if isinstance(device, torch.device) else select_device(device)
     network, checkpoint = load_model(weights, device)
-    return Detector(network, network.names, image_size=checkpoint.get("image_size") or DEFAULT_IMAGE_SIZE)
+    return Detector(
+        network.to_channels_last(), network.names, image_size=checkpoint.get("image_size") or DEFAULT_IMAGE_SIZE
+    )
 
 
 def predict(
@@ -159,6 +172,8 @@ def predict(
     device: str = "",
     view_img: bool = False,
     save_txt: bool = False,
+    save_format: int = 0,
+    save_csv: bool = False,
     save_conf: bool = False,
     save_crop: bool = False,
     nosave: bool = False,
@@ -178,27 +193,30 @@ def predict(
     Args:
         source: as for :class:`Detector`.
         imgsz: one size, or height and width; None takes the training size.
+        save_format: boxes of label files: 0 for ``x y w h`` (``xywhn``), 1 for corners in pixels.
 
     Returns:
-        One result a picture, or a frame; without the pixels, which ``Result.image`` reads again from image files.
+        One result a picture, or a frame of a video; without the pixels, which ``Result.image`` reads again from image
+        files. Frames of cameras and streams are not kept: iterate over :meth:`Detector.stream` to get those.
 
     Raises:
         UserError: a file or setting that cannot be right, or a source without a single readable picture.
     """
     check_fractions(conf_thres=conf_thres, iou_thres=iou_thres)
     check_counts(max_det=max_det, vid_stride=vid_stride, line_thickness=line_thickness)
+    _check_labels(save_txt, save_conf, save_format)
     if view_img:
         check_screen()
     detector = load(weights, select_device(device))
     detector.conf, detector.iou, detector.max_det = conf_thres, iou_thres, max_det
     detector.classes, detector.agnostic, detector.half = classes, agnostic_nms, half
-    if imgsz is None:
-        log.info("image size: %s, as in training", detector.image_size)
     files = DetectionFiles(
         lambda: increment_path(project, name, exist_ok),
         media=not nosave,
         txt=save_txt,
         conf=save_conf,
+        pixel_corners=save_format == 1,
+        csv=save_csv,
         crop=save_crop,
         view=view_img,
         line_thickness=line_thickness,
@@ -206,43 +224,68 @@ def predict(
         hide_conf=hide_conf,
         vid_stride=vid_stride,
     )
-    results = []
+    results, totals = [], _Totals()
     with files:
-        for result in detector.stream(source, _as_size(imgsz), vid_stride):
+        for result in detector.stream(source, _size(imgsz, detector), vid_stride):
             log.info("%s: %s, %.1f ms", _label(result), result, sum(result.speed_ms.values()))
-            results.append(dataclasses.replace(result, pixels=None))
+            totals.add(result)
+            if not result.is_live:
+                results.append(dataclasses.replace(result, pixels=None))
             if not files.add(result):
                 break
-    _summarise(results, source, conf_thres, files.save_dir)
+    totals.report(source, conf_thres, files.save_dir)
     return results
 
 
-def _as_size(imgsz: int | Sequence[int] | None) -> int | tuple[int, int] | None:
-    """A size as the detector takes it; the command line gives a list of one or two numbers."""
-    return imgsz if imgsz is None or isinstance(imgsz, int) else tuple(imgsz)
+def _check_labels(save_txt: bool, save_conf: bool, save_format: int) -> None:
+    if save_format not in BOX_FORMS:
+        raise unknown_name("save-format", save_format, BOX_FORMS)
+    warn_without("--save-txt", save_txt, save_conf=save_conf, save_format=save_format)
+
+
+def _size(imgsz: int | Sequence[int] | None, detector: Detector) -> int | tuple[int, int]:
+    """The size to use: the one given, of which the command line makes a list of one or two numbers, or the default."""
+    if imgsz is None:
+        log.info("image size: %s, as in training", detector.image_size)
+        return detector.image_size
+    return imgsz if isinstance(imgsz, int) else tuple(imgsz)
 
 
 def _label(result: Result) -> str:
     return result.path if result.number is None else f"{result.path} frame {result.number}"
 
 
-def _summarise(results: Sequence[Result], source: object, conf_thres: float, folder: Path | None) -> None:
-    """Say how it went: a run without a picture is an error, one without a detection tells why."""
-    if not results:
-        raise UserError(f"{source}: expected at least one readable picture but found none")
-    sections = results[0].speed_ms
-    speed = ", ".join(f"{np.mean([r.speed_ms[name] for r in results]):.1f} ms {name}" for name in sections)
-    log.info("speed per picture: %s", speed)
-    if not any(len(result) for result in results):
-        best = max(result.best_score for result in results)
-        log.info("nothing passed the confidence threshold %g: the highest score seen is %.3g", conf_thres, best)
-    if folder is not None:
-        log.info("results are in %s", folder)
+class _Totals:
+    """What is said at the end of a run, however many pictures it had."""
+
+    def __init__(self) -> None:
+        self.num_pictures, self.num_detections, self.best_score = 0, 0, 0.0
+        self.speed_ms: Counter[str] = Counter()
+
+    def add(self, result: Result) -> None:
+        self.num_pictures += 1
+        self.num_detections += len(result)
+        self.best_score = max(self.best_score, result.best_score)
+        self.speed_ms.update(result.speed_ms)
+
+    def report(self, source: object, conf_thres: float, folder: Path | None) -> None:
+        """Say how it went: a run without a picture is an error, one without a detection tells why."""
+        if not self.num_pictures:
+            raise UserError(f"{source}: expected at least one readable picture but found none")
+        speed = ", ".join(f"{total / self.num_pictures:.1f} ms {section}" for section, total in self.speed_ms.items())
+        log.info("speed per picture: %s", speed)
+        if not self.num_detections:
+            threshold, best = conf_thres, self.best_score
+            log.info("nothing passed the confidence threshold %g: the highest score seen is %.3g", threshold, best)
+        if folder is not None:
+            log.info("results are in %s", folder)
 
 
 def make_parser() -> CommandParser:
     """The flags of the command line; their defaults are those of :func:`predict`."""
-    parser = CommandParser(prog="detect.py", description="Find objects in pictures and videos.")
+    parser = CommandParser(
+        prog="detect.py", description="Find objects in pictures and videos.", unavailable=UNAVAILABLE
+    )
     add = parser.add_argument
     add("--weights", required=True, help="checkpoint, for example runs/train/exp/weights/best.pt")
     add("--source", help="image, folder, pattern, .txt list, video, camera number, stream (default data/images)")
@@ -253,6 +296,8 @@ def make_parser() -> CommandParser:
     add("--device", help="cpu, 0, mps (default: the first GPU, else the CPU)")
     add("--view-img", action="store_true", help="show the pictures; q or Esc ends the run")
     add("--save-txt", action="store_true", help="write detections as labels/*.txt")
+    add("--save-format", type=int, choices=BOX_FORMS, help="boxes in labels/*.txt: 0 YOLO (default), 1 Pascal VOC")
+    add("--save-csv", action="store_true", help="write detections as predictions.csv")
     add("--save-conf", action="store_true", help="with --save-txt: add the confidence to each row")
     add("--save-crop", action="store_true", help="write every detection as a picture of its own")
     add("--nosave", action="store_true", help="write no annotated pictures and videos")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import math
 import os
 import shutil
 import time
@@ -24,7 +23,7 @@ from models.loading import load_model, model_from_weights, new_model
 from models.yolo import describe
 from utils import distributed
 from utils.autoanchor import fit_anchors
-from utils.checkpoint import save_checkpoint, strip_checkpoint
+from utils.checkpoint import load_checkpoint, save_checkpoint, strip_checkpoint
 from utils.config import (
     find_file,
     increment_path,
@@ -34,9 +33,8 @@ from utils.config import (
     select_device,
     setup_logging,
 )
-from utils.criterion import Criterion
+from utils.criterion import Criterion, check_loss_settings
 from utils.datasets import DataDescription, DetectionDataset, build_loader, multi_scale_size, read_data_yaml
-from utils.errors import UserError
 from utils.hyperparameters import Hyperparameters
 from utils.image_size import fitting_image_size
 from utils.metrics import Metrics
@@ -47,19 +45,13 @@ from utils.reproducibility import reproducible
 from utils.runlog import RunLog
 from utils.session import Session
 from utils.train_options import complete_options, make_parser, resumed_options
-from utils.train_report import data_text, epoch_line, settings_text
+from utils.train_report import data_text, epoch_line, finite_means, settings_text
 from utils.validation_files import OutputFiles
 from val import Validation, iou_table, metrics_table, validate
 
 MAX_GRADIENT_NORM = 10.0
 NUM_PLOTTED_BATCHES = 3
-# what the line after an epoch shows, by column of results.csv
-SCORES = {
-    "P": "metrics/precision",
-    "R": "metrics/recall",
-    "mAP50": "metrics/mAP_0.5",
-    "mAP50-95": "metrics/mAP_0.5:0.95",
-}
+CHECK_EVERY = 50  # iterations between looks at the losses, each of which waits for the device
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +63,7 @@ class TrainResult(NamedTuple):
         save_dir: folder of the run.
         best, last: checkpoints.
         metrics: of the best checkpoint on the val split.
-        fitness: 0.1 mAP50 + 0.9 mAP50-95 of the best epoch.
+        fitness: 0.1 mAP50 + 0.9 mAP50-95 of these.
         epochs: epochs trained, of this run and those it continued.
         minutes: duration of this call.
     """
@@ -120,10 +112,11 @@ def train_one_epoch(session: Session, epoch: int) -> dict[str, float]:
         if epoch == 0 and index < NUM_PLOTTED_BATCHES and distributed.is_main() and not options.noplots:
             picture = session.save_dir / f"train_batch{index}.jpg"
             plot_batch(batch.images, batch.targets, picture, session.model.names, batch.paths)
-        if not bar.disable:
-            means = {name: f"{float(value) / (index + 1):.4f}" for name, value in sums.items()}
-            bar.set_postfix(means | {"objects": len(batch.targets), "size": images.shape[-1]}, refresh=False)
-    return _finite_means(sums, num_batches, epoch)
+        if index % CHECK_EVERY == 0 or index + 1 == num_batches:
+            means = finite_means(sums, index + 1, epoch)
+            shown = {name: f"{value:.4f}" for name, value in means.items()}
+            bar.set_postfix(shown | {"objects": len(batch.targets), "size": images.shape[-1]}, refresh=False)
+    return means
 
 
 def to_network_input(images: Tensor, device: torch.device) -> Tensor:
@@ -140,17 +133,6 @@ def optimizer_step(session: Session) -> None:
     session.scaler.update()
     session.optimizer.zero_grad()
     session.ema.update(session.model)
-
-
-def _finite_means(sums: Mapping[str, Tensor], count: int, epoch: int) -> dict[str, float]:
-    means = {name: float(value) / count for name, value in sums.items()}
-    for name, value in means.items():
-        if not math.isfinite(value):
-            raise UserError(
-                f"epoch {epoch + 1}: expected a finite {name} loss but got {value}; "
-                "a lower lr0, a longer warm-up or --amp off may help"
-            )
-    return means
 
 
 def run(**options: Any) -> TrainResult | None:
@@ -175,9 +157,11 @@ def run(**options: Any) -> TrainResult | None:
         description = read_data_yaml(find_file(data, "data file"))
         complete = complete_options(options, description.defaults, str(data))
     device = select_device(complete.device)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
     grouped = distributed.init_process_group(device)
     try:
-        with reproducible(complete.seed):
+        with reproducible(complete.seed, device):
             session = build_session(complete, description, device, checkpoint, save_dir)
             epochs = train(session)
             return finish(session, epochs, started) if distributed.is_main() else None
@@ -201,26 +185,26 @@ def build_session(
     hyp = _hyperparameters(options, checkpoint)
     dtype = autocast_type(options.amp, device)
     model = _build_network(options, hyp, description.names, checkpoint)
+    freeze(model, options.freeze)
     options.imgsz = fitting_image_size(options.imgsz, max(model.stride))
     train_set, val_set = _datasets(options, hyp, description, max(model.stride))
     if checkpoint is None:
         keep = options.noautoanchor
         log.info("%s", fit_anchors(model, train_set, options.imgsz, hyp.anchor_t, seed=options.seed, keep=keep))
-    freeze(model, options.freeze)
     model.to(device).to_channels_last()
     criterion = Criterion(model.anchors_px, model.stride, model.nc, options.imgsz, hyp).to(device)
     if save_dir is None:  # only now: a wrong setting leaves no empty folder behind
         save_dir = distributed.broadcast_object(_new_folder(options) if distributed.is_main() else None)
-    workers = min(options.workers, os.cpu_count() or 1, options.batch_size)
+    workers = min(options.workers, (os.cpu_count() or 1) // distributed.local_world_size(), options.batch_size)
+    loading = {"workers": workers, "pin_memory": device.type == "cuda"}
     train_loader = build_loader(
         train_set,
         options.batch_size,
-        shuffle=True,
-        workers=workers,
+        shuffle=not options.rect,
         seed=options.seed,
         rank=distributed.rank(),
         world_size=distributed.world_size(),
-        pin_memory=device.type == "cuda",
+        **loading,
     )
     session = Session(
         options=options,
@@ -236,24 +220,38 @@ def build_session(
         schedule=Schedule(hyp, options.epochs, len(train_loader), options.batch_size, options.cos_lr),
         scaler=torch.amp.GradScaler(device.type, enabled=dtype == torch.float16),
         train_loader=train_loader,
-        val_loader=build_loader(val_set, 2 * options.batch_size, workers=workers) if distributed.is_main() else None,
+        val_loader=build_loader(val_set, val_set.batch_size, **loading) if val_set else None,
     )
     if checkpoint is not None:
         session.restore(checkpoint)
-    elif distributed.is_main() and not options.noplots:
-        plot_labels(train_set.labels, model.names, save_dir / "labels.jpg")
-    log.info("%s", settings_text(options, hyp))
-    log.info("%s", describe(model, Path(options.cfg or options.weights).stem))
-    log.info("%s", data_text(device, dtype, (len(train_set), len(val_set)), model.names))
-    log.info("results go to %s", save_dir)
+    if distributed.is_main():
+        _prepare_folder(session)
+        log.info("%s", settings_text(options, hyp))
+        log.info("%s", describe(model, Path(options.cfg or options.weights).stem))
+        log.info("%s", data_text(device, dtype, (len(train_set), len(val_set)), model.names))
+        log.info("results go to %s", save_dir)
     return session
+
+
+def _prepare_folder(session: Session) -> None:
+    """A new run starts without checkpoints of an earlier one (--exist-ok), and with a picture of its labels."""
+    options, weights = session.options, session.save_dir / "weights"
+    weights.mkdir(exist_ok=True)
+    if options.resume:
+        return
+    for name in ("last.pt", "best.pt"):
+        (weights / name).unlink(missing_ok=True)
+    if not options.noplots:
+        plot_labels(session.train_loader.dataset.labels, session.model.names, session.save_dir / "labels.jpg")
 
 
 def _hyperparameters(options: argparse.Namespace, checkpoint: Mapping[str, Any] | None) -> Hyperparameters:
     if checkpoint is not None:
         return Hyperparameters.from_mapping(checkpoint["hyp"], "checkpoint")
     direct = {} if options.label_smoothing is None else {"label_smoothing": options.label_smoothing}
-    return load_hyperparameters(options.hyp, options.set, **direct)
+    hyp = load_hyperparameters(options.hyp, options.set, **direct)
+    check_loss_settings(hyp)
+    return hyp
 
 
 def _build_network(
@@ -271,11 +269,26 @@ def _build_network(
 
 def _datasets(
     options: argparse.Namespace, hyp: Hyperparameters, description: DataDescription, stride: int
-) -> tuple[DetectionDataset, DetectionDataset]:
+) -> tuple[DetectionDataset, DetectionDataset | None]:
+    """Training set, and validation set in the main process, where batches are twice as large as one process trains."""
     common = {"image_size": options.imgsz, "single_cls": options.single_cls, "seed": options.seed, "stride": stride}
-    train_set = DetectionDataset(description, "train", hyp=hyp, augment=True, cache=options.cache, **common)
-    val_set = DetectionDataset(description, "val", rect=True, batch_size=2 * options.batch_size, pad=0.5, **common)
-    return train_set, val_set
+    train_set = DetectionDataset(
+        description,
+        "train",
+        hyp=hyp,
+        augment=True,
+        rect=options.rect,
+        batch_size=options.batch_size,
+        cache=None if options.cache == "val" else options.cache,
+        **common,
+    )
+    if not distributed.is_main():
+        return train_set, None
+    batch_size = 2 * options.batch_size // distributed.world_size()
+    cache = "ram" if options.cache == "val" else options.cache
+    return train_set, DetectionDataset(
+        description, "val", rect=True, batch_size=batch_size, pad=0.5, cache=cache, **common
+    )
 
 
 def _new_folder(options: argparse.Namespace) -> Path:
@@ -286,7 +299,6 @@ def _new_folder(options: argparse.Namespace) -> Path:
 def train(session: Session) -> int:
     """Train, validate and save, epoch by epoch; returns how many epochs the run has had."""
     options, is_main = session.options, distributed.is_main()
-    (session.save_dir / "weights").mkdir(exist_ok=True)
     run_log = RunLog(session.save_dir, resume=bool(options.resume)) if is_main else None
     if is_main and not options.resume:
         run_log.save_settings({k: v for k, v in vars(options).items() if k != "resume"}, session.hyp.to_mapping())
@@ -325,8 +337,7 @@ def finish_epoch(session: Session, epoch: int, losses: Mapping[str, float], run_
     run_log.log(epoch, values | rates)
     done, elapsed = epoch + 1 - session.start_epoch, time.monotonic() - begin
     left = elapsed / done * (options.epochs - epoch - 1)
-    scores = {name: values[column] for name, column in SCORES.items() if column in values}
-    log.info("%s", epoch_line(epoch, options.epochs, losses, scores, elapsed / done, left))
+    log.info("%s", epoch_line(epoch, options.epochs, values, elapsed / done, left, session.device))
 
     # last.pt comes last: a run that dies between two files repeats this epoch, and writes all of them again
     periodic = options.save_period > 0 and epoch % options.save_period == 0
@@ -358,6 +369,7 @@ def finish(session: Session, epochs: int, started: float) -> TrainResult:
     last, best = save_dir / "weights" / "last.pt", save_dir / "weights" / "best.pt"
     if not best.exists():  # --nosave: the last epoch is the only one there is
         shutil.copyfile(last, best)
+    best_epoch = load_checkpoint(best)["epoch"]
     for path in (last, best):
         strip_checkpoint(path)
     model, _ = load_model(best, session.device)
@@ -373,10 +385,10 @@ def finish(session: Session, epochs: int, started: float) -> TrainResult:
     if not options.noplots:
         plot_results(save_dir / "results.csv", save_dir / "results.png")
     minutes = (time.monotonic() - started) / 60
-    log.info("\nbest checkpoint (epoch %d) on the val split:", session.best_epoch + 1)
+    log.info("\n%s (epoch %d) on the val split:", best, best_epoch + 1)
     log.info("%s\n%s", metrics_table(result.metrics, per_class=1 < model.nc < 50), iou_table(result.metrics))
     log.info("%d epochs in %.1f minutes; results are in %s", epochs - session.start_epoch, minutes, save_dir)
-    return TrainResult(save_dir, best, last, result.metrics, session.best_fitness, epochs, minutes)
+    return TrainResult(save_dir, best, last, result.metrics, result.metrics.fitness, epochs, minutes)
 
 
 def main() -> None:

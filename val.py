@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,23 +18,25 @@ from torch import Tensor, nn
 
 from models.loading import class_names, load_model
 from utils.boxes import xywh_to_xyxy
+from utils.commandline import images_bar
 from utils.config import (
+    ROOT,
     CommandParser,
     find_file,
     increment_path,
-    progress_bar,
+    load_yaml,
     run_main,
     select_device,
     setup_logging,
 )
 from utils.datasets import DataDescription, DetectionDataset, Loader, build_loader, read_data_yaml
 from utils.errors import UserError, unknown_name
-from utils.image_size import fitting_image_size
+from utils.image_size import DEFAULT_IMAGE_SIZE, fitting_image_size
 from utils.metrics import DetectionEvaluator, Metrics
 from utils.metrics.report import iou_table, metrics_table
 from utils.postprocess import non_max_suppression, scale_boxes
 from utils.prediction_files import category_ids
-from utils.setting_checks import check_counts, check_fractions
+from utils.setting_checks import check_counts, check_fractions, warn_without
 from utils.stopwatch import Stopwatch
 from utils.structures import Batch, Detections, LossOutput
 from utils.validation_files import OutputFiles, ValidatedBatch
@@ -43,7 +45,11 @@ log = logging.getLogger(__name__)
 
 TASKS = ("train", "val", "test")
 SAFE_CONF_THRES = 0.001
-DEFAULT_IMAGE_SIZE = 640  # where the checkpoint does not say what it was trained at
+UNAVAILABLE = {  # flags of YOLOv5's val.py
+    "augment": "a larger --imgsz finds more small objects",
+    "dnn": "checkpoints of this program run in PyTorch",
+    "save_hybrid": "labels among the detections would inflate the metrics; --save-txt writes the detections alone",
+}
 
 
 class Validation(NamedTuple):
@@ -102,11 +108,12 @@ def validate(
     """
     evaluator = DetectionEvaluator(len(names), names)
     watch, losses, num_images = Stopwatch(device), {}, 0
+    bar = images_bar(len(loader.dataset) if isinstance(loader, Loader) else None, "validating", progress)
     half_type = torch.float16 if device.type == "cuda" else torch.bfloat16
     was_training = model.training
     model.eval()
     try:
-        for index, batch in enumerate(progress_bar(loader, desc="validating") if progress else loader):
+        for index, batch in enumerate(loader):
             watch.start()
             images = batch.images.to(device, non_blocking=True).float() / 255
             watch.lap("preprocess")
@@ -132,9 +139,11 @@ def validate(
                 losses = {name: losses.get(name, 0.0) + float(part) * len(images) for name, part in parts.items()}
             native = _update(evaluator, batch, found)
             num_images += len(images)
+            bar.update(len(images))
             if on_batch is not None:
                 on_batch(ValidatedBatch(index, batch, found, native))
     finally:
+        bar.close()
         model.train(was_training)
     per_image = max(num_images, 1)
     speed_ms = {section: 1000 * seconds / per_image for section, seconds in watch.seconds.items()}
@@ -191,19 +200,24 @@ def evaluate(
     """
     check_fractions(conf_thres=conf_thres, iou_thres=iou_thres)
     check_counts(max_det=max_det, batch_size=batch_size)
-    if task not in TASKS:
-        raise unknown_name("task", task, TASKS)
-    if conf_thres > SAFE_CONF_THRES:
-        log.warning("conf-thres %g is above %g: it cuts the curve, AP comes out too low", conf_thres, SAFE_CONF_THRES)
+    _check_task(task, conf_thres)
+    warn_without("--save-txt", save_txt, save_conf=save_conf)
     target = select_device(device)
     model, checkpoint = load_model(weights, target)
+    model.to_channels_last()
     description = read_data_yaml(_data_file(data, checkpoint, weights))
-    names = _evaluated_names(description, class_names(model.names), single_cls, weights)
+    _check_classes(description, class_names(model.names), single_cls, weights)
     stride = max(model.stride)
     imgsz = _image_size(imgsz, checkpoint, stride)
-    loader = _make_loader(description, task, imgsz, stride, batch_size, workers, single_cls)
+    dataset = _make_dataset(description, task, imgsz, stride, batch_size, single_cls)
+    loader = build_loader(dataset, batch_size, workers=workers, pin_memory=target.type == "cuda")
+    names = class_names(dataset.names)
+    categories = _categories(dataset.names) if save_json else None
+    settings = {"weights": str(weights), "data": str(description.file), "task": task, "imgsz": imgsz}
+    settings |= {"batch_size": batch_size, "conf_thres": conf_thres, "iou_thres": iou_thres, "max_det": max_det}
+    settings |= {"single_cls": single_cls, "half": half, "device": str(target)}
+    _print_settings(settings, dataset)
     save_dir = increment_path(project, name, exist_ok)
-    categories = category_ids(len(names), description.splits[task]) if save_json else None
     output = OutputFiles(save_dir, names, txt=save_txt, conf=save_conf, plots=plots, categories=categories)
     result = validate(
         model,
@@ -217,26 +231,29 @@ def evaluate(
         half=half,
         on_batch=output.add,
     )
-    settings = {"weights": str(weights), "data": str(description.file), "task": task, "imgsz": imgsz}
-    settings |= {"batch_size": batch_size, "conf_thres": conf_thres, "iou_thres": iou_thres, "max_det": max_det}
-    _report(result, settings, save_dir, per_class=verbose or 1 < len(names) < 50)
     if save_json:
         _write_json(save_dir / f"{Path(weights).stem}_predictions.json", output.json_rows)
-    log.info("results are in %s", save_dir)
+    _report(result, settings, save_dir, per_class=verbose or 1 < len(names) < 50)
     return Evaluation(result.metrics, result.speed_ms, save_dir)
 
 
-def _make_loader(
-    description: DataDescription,
-    task: str,
-    imgsz: int,
-    stride: int,
-    batch_size: int,
-    workers: int,
-    single_cls: bool,
-) -> Loader:
-    """Rectangular batches of images of like aspect ratio, not augmented."""
-    dataset = DetectionDataset(
+def _check_task(task: str, conf_thres: float) -> None:
+    if task not in TASKS:
+        raise unknown_name("task", task, TASKS)
+    if conf_thres > SAFE_CONF_THRES:
+        log.warning("conf-thres %g is above %g: it cuts the curve, AP comes out too low", conf_thres, SAFE_CONF_THRES)
+
+
+def _print_settings(settings: Mapping[str, Any], dataset: DetectionDataset) -> None:
+    log.info("settings: %s", ", ".join(f"{setting} {value}" for setting, value in settings.items()))
+    log.info("data: %d images, classes: %s", len(dataset), ", ".join(dataset.names))
+
+
+def _make_dataset(
+    description: DataDescription, task: str, imgsz: int, stride: int, batch_size: int, single_cls: bool
+) -> DetectionDataset:
+    """For rectangular batches of images of like aspect ratio, not augmented."""
+    return DetectionDataset(
         description,
         task,
         image_size=imgsz,
@@ -246,7 +263,15 @@ def _make_loader(
         pad=0.5,
         single_cls=single_cls,
     )
-    return build_loader(dataset, batch_size, workers=workers)
+
+
+def _categories(names: Sequence[str]) -> tuple[int, ...]:
+    """Category numbers of the classes in the JSON; says which."""
+    categories = category_ids(names, load_yaml(ROOT / "data" / "coco.yaml")["names"])
+    is_coco = categories != tuple(range(len(names)))
+    kind = "COCO's, 1 to 90, since the classes are COCO's" if is_coco else f"the class indices, 0 to {len(names) - 1}"
+    log.info("category numbers in the JSON: %s", kind)
+    return categories
 
 
 def _report(result: Validation, settings: Mapping[str, Any], save_dir: Path, per_class: bool) -> None:
@@ -256,6 +281,7 @@ def _report(result: Validation, settings: Mapping[str, Any], save_dir: Path, per
     log.info("speed per image at %d pixels, batch %d: %s", settings["imgsz"], settings["batch_size"], speed)
     content = result.metrics.to_dict() | {"speed_ms": result.speed_ms} | dict(settings)
     _write_json(save_dir / "metrics.json", content, indent=2)
+    log.info("results are in %s", save_dir)
 
 
 def _data_file(data: str | Path | None, checkpoint: Mapping[str, Any], weights: str | Path) -> Path:
@@ -273,13 +299,13 @@ def _data_file(data: str | Path | None, checkpoint: Mapping[str, Any], weights: 
     return found
 
 
-def _evaluated_names(
+def _check_classes(
     description: DataDescription, weights_names: Mapping[int, str], single_cls: bool, weights: str | Path
-) -> dict[int, str]:
-    """Class names of the evaluation; the network must know as many classes as the data."""
-    names = class_names(description.names)
+) -> None:
+    """The network must know as many classes as the data, in the same order, unless all count as one."""
     if single_cls:
-        return names if len(names) == 1 else {0: "item"}
+        return
+    names = class_names(description.names)
     if len(weights_names) != len(names):
         raise UserError(
             f"{description.file}: expected {len(weights_names)} classes as in {weights} "
@@ -291,7 +317,6 @@ def _evaluated_names(
         raise UserError(f"{description.file}: expected the classes in the order {theirs} of {weights} but found {ours}")
     if ours != theirs:
         log.warning("class names of the data, %s, differ from those of the weights, %s", ours, theirs)
-    return names
 
 
 def _image_size(imgsz: int | None, checkpoint: Mapping[str, Any], stride: int) -> int:
@@ -311,7 +336,9 @@ def _write_json(path: Path, content: Any, indent: int | None = None) -> None:
 
 def make_parser() -> CommandParser:
     """The flags of the command line; their defaults are those of :func:`evaluate`."""
-    parser = CommandParser(prog="val.py", description="Measure a trained network on a data set.")
+    parser = CommandParser(
+        prog="val.py", description="Measure a trained network on a data set.", unavailable=UNAVAILABLE
+    )
     add = parser.add_argument
     add("--weights", required=True, help="checkpoint, for example runs/train/exp/weights/best.pt")
     add("--data", help="data YAML (default: the one of the training)")

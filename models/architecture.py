@@ -1,205 +1,141 @@
-"""Read model YAML files and turn their rows into modules, through a table of names."""
+"""Reading model YAML files: inheritance, checks, and a rehearsal of the network that finds what does not fit together.
+
+The keys are those of YOLOv5, and ``base``, the file whose keys stand in for missing ones. ``inplace`` is accepted for
+old files and has no effect: the decoding here never writes into the network's output.
+"""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import yaml
-from torch import nn
+import torch
 
-from models.head import Detect
-from models.layers import C3, SPP, SPPF, Bottleneck, Concat, Conv, DWConv, Focus
+from models.activation import activation_builder, set_activation
+from models.rows import MISFITS, PARTS, build_layers, check_anchors, is_whole, read_rows
 from utils.errors import UserError, unknown_name
+from utils.yaml_files import key_lines, load_yaml
+
+__all__ = ["build_layers", "read_architecture", "set_activation"]
 
 FOLDER = Path(__file__).resolve().parent
 KEYS = ("nc", "depth_multiple", "width_multiple", "anchors", "ch", "activation", "inplace", "backbone", "head", "base")
-
-# Modules whose first arguments are input and output channels, the latter scaled by width_multiple.
-CHANNEL_MODULES: dict[str, type[nn.Module]] = {
-    "Conv": Conv,
-    "DWConv": DWConv,
-    "Bottleneck": Bottleneck,
-    "C3": C3,
-    "SPP": SPP,
-    "SPPF": SPPF,
-    "Focus": Focus,
-    "nn.Conv2d": nn.Conv2d,
-    "nn.ConvTranspose2d": nn.ConvTranspose2d,
-}
-# Modules that keep the number of channels.
-PLAIN_MODULES: dict[str, type[nn.Module]] = {
-    "nn.Upsample": nn.Upsample,
-    "nn.MaxPool2d": nn.MaxPool2d,
-    "nn.AvgPool2d": nn.AvgPool2d,
-    "nn.ZeroPad2d": nn.ZeroPad2d,
-    "nn.Identity": nn.Identity,
-}
-OTHER_MODULES = ("Concat", "Detect", "nn.BatchNorm2d")
-REPEATS_INSIDE = ("C3",)
-ACTIVATIONS: dict[str, type[nn.Module]] = {
-    f"nn.{kind.__name__}": kind
-    for kind in (nn.SiLU, nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.Hardswish, nn.Mish, nn.GELU, nn.ELU, nn.Identity)
-}
+COUNTS, FACTORS = ("nc", "ch"), ("depth_multiple", "width_multiple")
+DEFAULT_NC = 80
+PROBE_SIDE = 128  # pixels; a multiple of every stride in use
 
 
-def find_model_yaml(name: str | Path) -> Path:
-    """A path as given, else a file of that name in models/.
+class _Source(NamedTuple):
+    """A file (or the mapping given in its place), and the line of each of its keys where it is one."""
+
+    name: str
+    lines: Mapping[tuple[str, ...], int]
+
+    def place(self, key: object) -> str:
+        names = (str(key),)
+        return f"{self.name}:{self.lines[names]}" if names in self.lines else self.name
+
+
+def find_model_yaml(name: str | Path, beside: Path | None = None) -> Path:
+    """A path as given, else a file of that name beside another one, else in models/.
 
     Raises:
-        UserError: neither exists; the message lists the known files.
+        UserError: there is none; the message lists the known files.
     """
-    for path in (Path(name), FOLDER / name):
+    for path in (Path(name), *([beside.parent / name] if beside else []), FOLDER / name):
         if path.is_file():
             return path
     raise unknown_name("model YAML", name, (path.name for path in FOLDER.glob("*.yaml")))
 
 
 def read_architecture(cfg: str | Path | Mapping[str, Any]) -> dict[str, Any]:
-    """Read a model YAML, with ``base:`` merged in, and check its keys.
+    """Read a model YAML, with ``base:`` merged in, and check it down to whether its rows fit together.
 
     Args:
         cfg: file name, path, or the mapping itself.
 
     Raises:
-        UserError: missing file, YAML error, unknown or missing key.
+        UserError: missing file, YAML error, unknown or missing key, a value or a row that cannot be used; names the
+            file and the line, or the row, counted from 0 as ``from`` does.
     """
-    where = "model" if isinstance(cfg, Mapping) else str(cfg)
-    mapping = dict(cfg) if isinstance(cfg, Mapping) else _load(find_model_yaml(cfg))
-    seen = {where}
-    while "base" in mapping:
-        base = str(mapping.pop("base"))
-        if base in seen:
-            raise UserError(f"{where}: base: {base} inherits from itself")
-        seen.add(base)
-        mapping = {**_load(find_model_yaml(base)), **mapping}
-    for key in mapping:
+    mapping: dict[str, Any] = {}
+    sources: dict[str, _Source] = {}
+    for source, content in _base_chain(cfg):
+        for key, value in content.items():
+            if key not in mapping:
+                mapping[key], sources[key] = value, source
+    for key, source in sources.items():
         if key not in KEYS:
-            raise unknown_name("key", key, KEYS, where)
+            raise unknown_name("key", key, KEYS, source.place(key))
     for key in ("anchors", "backbone", "head"):
         if key not in mapping:
-            raise UserError(f"{where}: expected the key {key!r}, found only {', '.join(mapping)}")
+            where = "model" if isinstance(cfg, Mapping) else str(cfg)
+            raise UserError(f"{where}: expected the key {key!r}, found only {', '.join(map(str, mapping))}")
+
+    for key, value in mapping.items():
+        _check_value(key, value, sources[key].place(key))
+    _rehearse(mapping, {part: sources[part].name for part in PARTS})
     return mapping
 
 
-def _load(path: Path) -> dict[str, Any]:
-    try:
-        mapping = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: not valid YAML: {error}") from None
-    if not isinstance(mapping, dict):
-        raise UserError(f"{path}: expected a mapping but got {type(mapping).__name__}")
-    return mapping
-
-
-def level_anchors(anchors: Any, num_levels: int) -> list[list[float]]:
-    """The YAML's anchors as L lists of flat pairs; a number n stands for n anchors per level, still to be computed."""
-    if isinstance(anchors, int):
-        return [list(map(float, range(1, 2 * anchors + 1)))] * num_levels
-    if len(anchors) != num_levels or any(len(level) != len(anchors[0]) or len(level) % 2 for level in anchors):
-        raise UserError(
-            f"anchors: expected {num_levels} lists (one per input of Detect) of equally many width, height pairs "
-            f"but got {anchors}"
-        )
-    return anchors
-
-
-def build_layers(cfg: Mapping[str, Any], in_channels: int) -> tuple[nn.Sequential, list[int]]:
-    """Build every row of backbone and head.
-
-    Args:
-        cfg: from :func:`read_architecture`, ``nc`` set.
-        in_channels: channels of the image.
-
-    Returns:
-        layers: one module per row, each with ``.source`` (row indices, -1 for the previous one).
-        save: rows whose output a later row reads.
-    """
-    channels: list[int] = []
-    layers, save = [], set()
-    for index, row in enumerate([*cfg["backbone"], *cfg["head"]]):
-        if not isinstance(row, list | tuple) or len(row) != 4:
-            raise UserError(f"model row {index}: expected [from, number, module, args] but got {row}")
-        source, number, name, args = row
-        sources = [source] if isinstance(source, int) else list(source)
-        bad = [s for s in sources if not -index <= s < index] if index else []
-        if bad:
-            raise UserError(f"model row {index}: expected 'from' below {index} but got {bad[0]}")
-        inputs = [channels[s] for s in sources] if index else [in_channels]
-        layer, c_out = _build_row(cfg, index, name, number, args, inputs)
-        layer.source = source
-        layers.append(layer)
-        channels.append(c_out)
-        save.update(s % index for s in sources if s != -1)
-    if not isinstance(layers[-1], Detect):
-        raise UserError(f"model: expected Detect as the last row but got {type(layers[-1]).__name__}")
-    return nn.Sequential(*layers), sorted(save)
-
-
-def _build_row(
-    cfg: Mapping[str, Any], index: int, name: str, number: int, args: list, inputs: list[int]
-) -> tuple[nn.Module, int]:
-    """One row's module and its output channels."""
-    words = {"nc": cfg["nc"], "anchors": cfg["anchors"], "None": None, "True": True, "False": False}
-    args = [words.get(arg, arg) if isinstance(arg, str) else arg for arg in args]
-    repeats = max(round(number * cfg.get("depth_multiple", 1.0)), 1) if number > 1 else 1
-    c_out = inputs[0]
-    if name in CHANNEL_MODULES:
-        kind = CHANNEL_MODULES[name]
-        c_out = _scaled_channels(args[0], cfg.get("width_multiple", 1.0))
-        args = [inputs[0], c_out, *args[1:]]
-        if name in REPEATS_INSIDE:
-            args.insert(2, repeats)
-            repeats = 1
-    elif name == "Concat":
-        kind, c_out = Concat, sum(inputs)
-    elif name == "Detect":
-        kind = Detect
-        args = [args[0], level_anchors(args[1], len(inputs)), inputs]
-    elif name == "nn.BatchNorm2d":
-        kind, args = nn.BatchNorm2d, [inputs[0]]
-    elif name in PLAIN_MODULES:
-        kind = PLAIN_MODULES[name]
+def _base_chain(cfg: str | Path | Mapping[str, Any]) -> list[tuple[_Source, dict[str, Any]]]:
+    """A file and those it inherits from, nearest first, each without its ``base``."""
+    if isinstance(cfg, Mapping):
+        path, source, content = None, _Source("model", {}), dict(cfg)
     else:
-        known = [*CHANNEL_MODULES, *PLAIN_MODULES, *OTHER_MODULES]
-        raise unknown_name("module", name, known, f"model row {index}")
-    try:
-        modules = [kind(*args)]
-        if repeats > 1 and name in CHANNEL_MODULES:
-            args = [c_out, *args[1:]]
-        modules += [kind(*args) for _ in range(repeats - 1)]
-    except TypeError as error:
-        raise UserError(f"model row {index}: {name} does not take {args}: {error}") from None
-    return (modules[0] if repeats == 1 else nn.Sequential(*modules)), c_out
+        path = find_model_yaml(cfg)
+        source, content = _Source(str(path), key_lines(path)), load_yaml(path)
+    chain, seen = [(source, content)], [path]
+    while (base := content.pop("base", None)) is not None:
+        place = f"{source.place('base')}: base"
+        if not isinstance(base, str):
+            raise UserError(f"{place}: expected the name of a file but got {base!r}")
+        try:
+            path = find_model_yaml(base, beside=path)
+        except UserError as error:
+            raise UserError(f"{place}: {error}") from None
+        if any(path.samefile(earlier) for earlier in seen if earlier is not None):
+            raise UserError(f"{place}: {base} inherits from itself")
+        seen.append(path)
+        source, content = _Source(str(path), key_lines(path)), load_yaml(path)
+        chain.append((source, content))
+    return chain
 
 
-def _scaled_channels(channels: int, width_multiple: float) -> int:
-    """Channels times width, up to the next multiple of 8."""
-    scaled = channels * width_multiple
-    return int(-(-scaled // 8) * 8)
+def _check_value(key: str, value: Any, place: str) -> None:
+    if key in COUNTS and not (is_whole(value) and value >= 1):
+        raise UserError(f"{place}: {key}: expected a whole number, 1 or more, but got {value!r}")
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if key in FACTORS and not (is_number and 0 < value < float("inf")):
+        raise UserError(f"{place}: {key}: expected a number above 0 but got {value!r}")
+    if key in PARTS and not (isinstance(value, list | tuple) and value):
+        raise UserError(f"{place}: {key}: expected a list of rows but got {value!r}")
+    if key == "anchors":
+        check_anchors(value, place)
+    if key == "activation" and value is not None:
+        activation_builder(value, f"{place}: activation")
 
 
-def set_activation(model: nn.Module, text: str) -> None:
-    """Replace the activation of every Conv, e.g. by ``nn.LeakyReLU(0.1)``.
+def _rehearse(cfg: Mapping[str, Any], files: Mapping[str, str]) -> None:
+    """Build the network without memory for its weights, and send the shape of an image through it.
 
     Raises:
-        UserError: not of the form ``nn.Name(...)`` with plain arguments, or an unknown name.
+        UserError: a row that cannot be built, or cannot take what the rows before it give.
     """
-    match = re.fullmatch(r"(nn\.\w+)(?:\((.*)\))?", text.strip())
-    if not match:
-        raise UserError(f"activation: expected a text like nn.LeakyReLU(0.1) but got {text!r}")
-    name, arguments = match.groups()
-    if name not in ACTIVATIONS:
-        raise unknown_name("activation", name, ACTIVATIONS)
-    keywords, positional = {}, []
-    for argument in filter(None, (part.strip() for part in (arguments or "").split(","))):
-        key, equals, value = argument.rpartition("=")
-        if equals:
-            keywords[key.strip()] = yaml.safe_load(value)
-        else:
-            positional.append(yaml.safe_load(argument))
-    for module in model.modules():
-        if isinstance(module, Conv) and not isinstance(module.act, nn.Identity):
-            module.act = ACTIVATIONS[name](*positional, **keywords)
+    in_channels = cfg.get("ch", 3)
+    with torch.device("meta"), torch.no_grad():
+        layers, _ = build_layers({"nc": DEFAULT_NC, **cfg}, in_channels, files)
+        image = torch.zeros(1, in_channels, PROBE_SIDE, PROBE_SIDE)
+        outputs: list[Any] = []
+        # without Detect, which takes whatever channels come, and asks for autocast, which this device does not know
+        for row, layer in zip(read_rows(cfg, files)[:-1], layers.eval()[:-1], strict=True):
+            inputs = [outputs[source] for source in row.sources] if outputs else [image]
+            try:
+                outputs.append(layer(inputs if isinstance(row.source, list) else inputs[0]))
+            except MISFITS as error:
+                shapes = ", ".join(str(tuple(entry.shape)) for entry in inputs)
+                reason = str(error).splitlines()[0]
+                raise UserError(
+                    f"{row.place}: {row.name} {row.args} cannot take an input of {shapes}: {reason}"
+                ) from None

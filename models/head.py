@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -66,6 +67,10 @@ class Detect(nn.Module):
         dtype = torch.promote_types(raw[0].dtype, torch.float32)
         return decode_predictions(flatten_levels([level.to(dtype) for level in raw]), self._anchor_table(raw, dtype))
 
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self._table_key = None  # the anchors may be others now
+
     def _anchor_table(self, raw: Sequence[Tensor], dtype: torch.dtype) -> AnchorTable:
         grids = tuple((level.shape[2], level.shape[3]) for level in raw)
         key = (grids, dtype, raw[0].device)
@@ -77,7 +82,7 @@ class Detect(nn.Module):
 
     @torch.no_grad()
     def initialise_biases(self) -> None:
-        """Start from about 8 objects per 640-pixel image and level, and 0.6 / C of each class: RetinaNet, section 3.3."""
+        """Start from about 8 objects per 640-pixel image and level, and 0.6 / C of each class: RetinaNet, 3.3."""
         for convolution, stride in zip(self.m, self.stride, strict=True):
             bias = convolution.bias.view(self.num_anchors, -1)
             bias[:, 4] += math.log(8 / (640 / stride) ** 2)

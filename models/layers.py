@@ -23,7 +23,7 @@ class Conv(nn.Module):
         self, c1: int, c2: int, k: int = 1, s: int = 1, p: int | None = None, g: int = 1, d: int = 1, act: bool = True
     ) -> None:
         super().__init__()
-        padding = d * (k - 1) // 2 if p is None else p
+        padding = (d * (k - 1) + 1) // 2 if p is None else p
         self.conv = nn.Conv2d(c1, c2, k, s, padding, groups=g, dilation=d, bias=False)
         self.bn = nn.BatchNorm2d(c2, eps=1e-3, momentum=0.03)
         self.act = nn.SiLU() if act else nn.Identity()

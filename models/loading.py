@@ -33,10 +33,7 @@ def load_model(
     Raises:
         UserError: unreadable file, or weights that do not belong to the architecture stored beside them.
     """
-    content = load_checkpoint(weights)
-    missing = [key for key in ("cfg", "names", "model") if not content.get(key)]
-    if missing:
-        raise UserError(f"{weights}: expected the keys cfg, names and model but {', '.join(missing)} is missing")
+    content = _network_of(weights)
     names = class_names(content["names"])
     model = build_model(content["cfg"], nc=len(names))
     try:
@@ -81,13 +78,22 @@ def model_from_weights(
         cfg: model YAML; without one, the architecture stored in the checkpoint. Anchors then come from there too.
         anchors_per_level: as in :func:`new_model`.
     """
-    content = load_checkpoint(weights)
+    content = _network_of(weights)
     model = new_model(cfg or content["cfg"], names, anchors_per_level=anchors_per_level)
     exclude = ("anchors",) if cfg or anchors_per_level is not None else ()
     state, taken = transfer(model.state_dict(), content["model"], exclude)
     model.load_state_dict(state)
     log.info("weights: %d of %d entries taken from %s", taken, len(state), weights)
     return model
+
+
+def _network_of(weights: str | Path) -> dict[str, Any]:
+    """The content of a checkpoint, which must hold a network."""
+    content = load_checkpoint(weights)
+    missing = [key for key in ("cfg", "names", "model") if not content.get(key)]
+    if missing:
+        raise UserError(f"{weights}: expected the keys cfg, names and model but {', '.join(missing)} is missing")
+    return content
 
 
 def class_names(names: Sequence[str] | Mapping[int, str]) -> dict[int, str]:

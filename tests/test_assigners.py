@@ -19,7 +19,7 @@ def assign(targets: torch.Tensor, anchor_t: float = 4.0) -> set[tuple[int, int, 
     """Rows of image, level, anchor, row, column, target."""
     table = build_anchor_table(ANCHORS, STRIDES, GRIDS)
     assigner = ASSIGNERS.build("anchor_ratio", anchor_t=anchor_t)
-    found = assigner(targets, table, ANCHORS, torch.tensor(STRIDES, dtype=torch.float64))
+    found = assigner(targets, table)
     cell = table.cell[found.anchor].long()
     columns = (found.image, table.level[found.anchor], table.shape[found.anchor], cell[:, 1], cell[:, 0], found.target)
     rows = torch.stack(columns, dim=1).tolist()

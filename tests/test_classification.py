@@ -128,6 +128,14 @@ def test_gradient_and_extreme_logits(name: str) -> None:
     assert torch.isfinite(value).all() and torch.isfinite(extreme.grad).all() and value.min() >= 0
 
 
+@pytest.mark.parametrize("gamma", [0.1, 0.5, 2.0])
+def test_focal_gradient_is_finite_where_the_probability_saturates(gamma: float) -> None:
+    """The derivative of x^gamma is infinite at 0 for gamma below 1."""
+    logits = torch.tensor([18.0, 200.0, -120.0], requires_grad=True)
+    SCORE_LOSSES.build("focal", gamma=gamma)(logits, torch.tensor([1.0, 1.0, 0.0])).sum().backward()
+    assert torch.isfinite(logits.grad).all() and logits.grad.abs().max() < 1e-3
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_empty_precision_and_errors(name: str) -> None:
     loss = SCORE_LOSSES.build(name)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional
 
 from tests.golden import load_cases
 from utils.boxes import build_anchor_table
 from utils.criterion import Criterion
 from utils.errors import UserError
-from utils.losses import BOX_LOSSES
+from utils.losses import BOX_LOSSES, box_loss
 
 CASES = ("v5n_nc3", "v5n_nc80", "tiny_nc1", "v5n_smooth", "v5n_rect", "v5n_empty")
 STRIDES = (8, 16, 32)
@@ -59,7 +60,7 @@ def test_golden_assignment(name: str) -> None:
     arrays, criterion, raw, targets = golden_case(name, torch.float64)
     grids = [tensor.shape[2:4] for tensor in raw]
     table = build_anchor_table(torch.tensor(arrays["anchors_px"]).double(), arrays["strides"].tolist(), grids)
-    found = criterion.assign(targets, table)
+    found = criterion.assigner(targets, table)
     boxes = criterion.target_boxes(targets, table, found)
     for level in range(len(raw)):
         mine = table.level[found.anchor] == level
@@ -122,16 +123,25 @@ def test_objectness_target_changes_the_objectness_part_alone() -> None:
     assert len({round(part["obj"].item(), 9) for part in parts.values()}) == 3
 
 
-def test_objectness_target_iou_is_the_iou() -> None:
-    """With confident logits the objectness loss is least where they equal the IoU of the decoded box."""
-    raw, targets = scene()
-    raw[0].requires_grad_()
-    for level in raw:
-        level.data[..., 4] = -30.0
-    build()(raw, targets).total.backward()
-    empty = build()(raw, targets[:0])
-    assert raw[0].grad[..., 4].min() < 0, "positives are pulled up"
-    assert empty.parts["obj"] < 1e-9 and empty.parts["box"] == 0 and empty.parts["cls"] == 0
+@pytest.mark.parametrize("kind", ["iou", "box", "one"])
+def test_objectness_part_by_hand(kind: str) -> None:
+    """One level, one anchor, one object: cross-entropy of every cell with the IoU (SCA value, or 1) of its own box."""
+    anchors, logit = torch.tensor([[[32.0, 32.0]]], dtype=torch.float64), 0.7
+    raw = torch.full((1, 1, 4, 4, 6), logit, dtype=torch.float64)
+    raw[..., :4] = 0.0  # boxes of the anchor's size, in the middle of their cells
+    target = torch.tensor([[0, 0, 0.53, 0.61, 0.2, 0.35]], dtype=torch.float64)  # of 128 pixels, cells of 32
+    hyp = {"loss": {"box": "sca", "objectness_target": kind}}
+    part = Criterion(anchors, (32,), 1, 640, hyp)([raw], target).parts["obj"]
+    wanted = torch.zeros(4, 4, dtype=torch.float64)
+    x, y, w, h = (target[0, 2:] * 128).tolist()
+    for row, col in ((2, 2), (1, 2), (2, 1)):  # the centre leans up and left: cells (2.12, 2.44)
+        pred = torch.tensor([[col * 32.0, row * 32.0, col * 32.0 + 32, row * 32.0 + 32]], dtype=torch.float64)
+        box = torch.tensor([[x - w / 2, y - h / 2, x + w / 2, y + h / 2]], dtype=torch.float64)
+        value = {"iou": box_loss("iou").similarity(pred, box), "box": box_loss("sca").similarity(pred, box)}
+        wanted[row, col] = 1.0 if kind == "one" else value[kind].clamp(min=0).item()
+    logits = torch.full((4, 4), logit, dtype=torch.float64)
+    expected = 4.0 * 3 * functional.binary_cross_entropy_with_logits(logits, wanted)  # balance, and the gain of a level
+    assert part.item() == pytest.approx(expected.item(), rel=1e-6)
 
 
 @pytest.mark.parametrize("gain", ["box", "obj", "cls"])

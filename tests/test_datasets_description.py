@@ -37,6 +37,12 @@ def test_names_may_be_a_mapping(described) -> None:
     assert description.names == ("cat", "dog")
 
 
+def test_keys_of_labelling_services_have_no_effect(described) -> None:
+    plain = described(PLAIN)
+    exported = "nc: 2\nroboflow:\n  workspace: zoo\n  version: 3\nlicense: CC BY 4.0\nurl: https://example.org\n"
+    assert described(PLAIN + exported) == plain
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -53,8 +59,10 @@ def test_names_may_be_a_mapping(described) -> None:
         ("train: a\nval: b\nnames: 5\n", r"set.yaml:3: names: expected a list"),
         ("train: 5\nval: b\nnames: [cat]\n", r"set.yaml:1: expected a folder"),
         ("train: a\nval: b\n", r"'names' is missing"),
+        (PLAIN + "train: c\n", r"set.yaml:4: .*'train' is given twice, first in line 1"),
+        ("train: a\nval: b\nnames: {0: cat, 0: dog}\n", r"set.yaml:3: .*'0' is given twice"),
         ("- a\n", r"expected a mapping"),
-        ("a: [\n", r"cannot be parsed"),
+        ("a: [\n", r"set.yaml:2: not valid YAML"),
     ],
 )
 def test_mistakes_name_file_and_line(described, text: str, message: str) -> None:
@@ -63,7 +71,7 @@ def test_mistakes_name_file_and_line(described, text: str, message: str) -> None
 
 
 def test_a_missing_file_is_a_user_error(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"none.yaml: expected a data YAML"):
+    with pytest.raises(UserError, match=r"none.yaml: cannot be read"):
         read_data_yaml(tmp_path / "none.yaml")
 
 
@@ -106,8 +114,11 @@ def test_images_of_folders_and_list_files(described, tmp_path: Path) -> None:
     (tmp_path / "lists" / "val.txt").write_text(f"./../images/c.jpg\n\nimages/train/b.jpg\n{tmp_path}/images/c.jpg\n")
     description = described("train: [images/train, lists/val.txt]\nval: lists/val.txt\nnames: [cat]\n")
     root = tmp_path.resolve()
-    assert list_images(description, "val") == [str(root / "images/c.jpg"), str(root / "images/train/b.jpg")]
-    assert len(list_images(description, "train")) == 3
+    listed = ["images/c.jpg", "images/c.jpg", "images/train/b.jpg"]
+    assert list_images(description, "val") == [str(root / name) for name in listed], "sorted, repetitions kept"
+    assert list_images(description, "train") == sorted(
+        str(root / name) for name in [*listed, "images/train/b.jpg", "images/train/sub/a.PNG"]
+    )
 
 
 def test_a_folder_without_images_is_a_user_error(described, tmp_path: Path) -> None:

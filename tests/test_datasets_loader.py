@@ -18,15 +18,8 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 BUSY = Hyperparameters(mosaic=0.7, mixup=0.5, degrees=10, shear=3, flipud=0.3)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _cache(tmp_path_factory) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("YOLO_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
 @pytest.fixture(scope="module")
-def description(tmp_path_factory, _cache):
+def description(tmp_path_factory):
     """21 generated images."""
     file = tmp_path_factory.mktemp("set") / "few.yaml"
     file.write_text(

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from utils.datasets import DetectionDataset, read_data_yaml
+from utils.datasets import pixels as pixels_module
 from utils.datasets import scan as scan_module
 from utils.datasets.image_files import check_image, read_image
 from utils.errors import UserError
@@ -160,8 +161,21 @@ def test_an_image_that_breaks_after_the_scan_becomes_grey(root: Path, caplog, au
     (root / "images" / "3.jpg").unlink()
     for index in (2, 3):
         sample = dataset[0, index]
-        assert (sample.image == 114).all() and sample.labels.shape == (0, 5)
-        assert f"{index}.jpg: the image cannot be decoded" in caplog.text
+        assert (sample.image == 114).all()
+        assert len(sample.labels) == (0 if augment else 1), "validation counts its objects as missed"
+        dataset[1, index]
+        assert caplog.text.count(f"{index}.jpg: the image cannot be decoded") == 1
+
+
+def test_mosaics_of_polygons_are_copy_pasted_and_those_of_boxes_are_not(root: Path) -> None:
+    def objects_with(fraction: float) -> int:
+        hyp = Hyperparameters(copy_paste=fraction, scale=0, translate=0)
+        return sum(len(open_split(root, augment=True, hyp=hyp)[epoch, 0].labels) for epoch in range(5))
+
+    assert objects_with(1.0) == objects_with(0.0)
+    for number in range(6):
+        (root / "labels" / f"{number}.txt").write_text("1 0.1 0.1 0.3 0.1 0.2 0.5 0.1 0.4\n")
+    assert objects_with(1.0) > objects_with(0.0)
 
 
 @pytest.mark.parametrize("cache", ["ram", "disk"])
@@ -196,6 +210,26 @@ def test_memory_that_does_not_suffice_leaves_the_cache_off(root: Path, monkeypat
     monkeypatch.setattr("utils.datasets.pixels._free_memory", lambda: 6 * 64 * 42 * 3)  # without the margin of 10 %
     assert open_split(root, cache="ram")[0].image.shape == (64, 64, 3)
     assert "images are not cached" in caplog.text
+
+
+def test_processes_of_one_machine_share_its_memory(monkeypatch) -> None:
+    monkeypatch.setattr(Path, "read_text", lambda self: "MemTotal: 9000 kB\nMemAvailable: 4000 kB\n")
+    assert pixels_module._free_memory() == 4000 * 1024
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    assert pixels_module._free_memory() == 1000 * 1024
+
+
+@pytest.mark.parametrize("cache", [None, "ram", "disk"])
+def test_an_image_that_is_listed_twice_is_trained_on_twice(root: Path, cache: str | None) -> None:
+    (root / "labels" / "3.txt").write_text("1 0.5 0.5 0.2 0.2\n1 0.5\n")
+    (root / "list.txt").write_text("images/3.jpg\nimages/1.jpg\nimages/3.jpg\n")
+    (root / "set.yaml").write_text("train: list.txt\nval: images\nnames: [cat, dog]\n")
+    for dataset in (open_split(root, cache=cache), open_split(root, cache=cache)):  # read, then from the cache
+        assert [Path(path).stem for path in dataset.paths] == ["1", "3", "3"]
+        assert len(dataset.report.problems) == 1
+        first, second = dataset[1], dataset[2]
+        np.testing.assert_array_equal(first.image, second.image)
+        np.testing.assert_array_equal(first.labels, second.labels)
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "webp"])

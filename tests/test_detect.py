@@ -16,9 +16,8 @@ from PIL import Image
 
 import detect
 from tests.painted_objects import NAMES, SCENES, SCORES, OracleNetwork, boxes_of, paint, write_checkpoint
-from utils.detection_files import DetectionFiles
 from utils.errors import UserError
-from utils.media import find_media, read_media
+from utils.media import read_media
 from utils.results import Result
 
 NUM_FRAMES = 6
@@ -159,7 +158,10 @@ def test_drawing_leaves_the_picture_alone(detector: detect.Detector) -> None:
 def test_crops_show_the_object_and_a_little_more(detector: detect.Detector, tmp_path: Path) -> None:
     (result,) = detector(paint("1"))
     files = result.crop(tmp_path / "crops")
-    assert [file.relative_to(tmp_path / "crops").as_posix() for file in files] == ["red/image0.jpg", "blue/image0.jpg"]
+    assert [file.relative_to(tmp_path / "crops").as_posix() for file in files] == [
+        "red/image0_1.jpg",
+        "blue/image0_1.jpg",
+    ]
     height, width = cv2.imread(str(files[0])).shape[:2]
     assert height == pytest.approx(1.02 * 50 + 10, abs=3)
     assert width == pytest.approx(1.02 * 70 + 10, abs=3)
@@ -175,43 +177,9 @@ def test_settings_of_the_detector(detector: detect.Detector) -> None:
     detector.classes = [7]
     with pytest.raises(UserError, match=r"unknown class index '7'. Known: 0 \(red\), 1 \(green\), 2 \(blue\)"):
         detector(paint("street"))
-
-
-def test_sources_are_found(folder: Path, video: Path, tmp_path: Path) -> None:
-    pictures = sorted(folder.glob("*.png"))
-    assert find_media(folder) == pictures
-    assert find_media(str(folder / "[12].png")) == pictures[:2]
-    assert find_media(video) == [video]
-    assert find_media("0") == find_media(0) == [0]
-    assert find_media("rtsp://camera/1") == ["rtsp://camera/1"]
-    listed = tmp_path / "list.txt"
-    listed.write_text(f"{folder / '2.png'}\n\n./pictures/1.png\npictures/street.png\n")
-    assert [Path(item).name for item in find_media(listed)] == ["2.png", "1.png", "street.png"]
-
-
-def test_a_list_reports_its_bad_lines(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
-    listed = folder / "list.txt"
-    listed.write_text("1.png\nstreeet.png\n")
-    assert [Path(item).name for item in find_media(listed)] == ["1.png"]
-    assert f"{listed}:2" in caplog.text
-    assert "street.png" in caplog.text
-    listed.write_text("nothing.png\n")
-    with pytest.raises(UserError, match="found none that exists"):
-        find_media(listed)
-
-
-def test_missing_sources_are_explained(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"does not exist. Did you mean '.*street.png'"):
-        find_media(folder / "steet.png")
-    with pytest.raises(UserError, match=r"Did you mean '.*pictures'"):
-        find_media(tmp_path / "picture" / "1.png")
-    with pytest.raises(UserError, match="the pattern matches none"):
-        find_media(str(folder / "*.jpg"))
-    with pytest.raises(UserError, match=r"expected an image or a video .* but got '.md'"):
-        find_media(folder / "notes.md")
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match="found none"):
-        find_media(tmp_path / "empty")
+    detector.classes = []
+    with pytest.raises(UserError, match="classes: expected at least one class index"):
+        detector(paint("street"))
 
 
 def test_videos_are_read_frame_by_frame(video: Path) -> None:
@@ -262,6 +230,8 @@ def test_the_file_and_the_function_agree(tmp_path: Path, weights: Path, folder: 
     detector = detect.load(weights)
     assert detector.names == dict(enumerate(NAMES))
     assert not detector.network.training
+    kernels = [weight for weight in detector.network.parameters() if weight.ndim == 4 and weight.shape[-1] > 1]
+    assert kernels and all(weight.is_contiguous(memory_format=torch.channels_last) for weight in kernels)
     expected = detector(folder)
     for ours, theirs in zip(run_predict(tmp_path, weights, folder, nosave=True), expected, strict=True):
         assert torch.equal(ours.boxes, theirs.boxes)
@@ -288,14 +258,16 @@ def test_no_detection_is_explained(
     assert not (tmp_path / "runs" / "exp" / "labels").exists()
 
 
-def test_equal_names_from_two_folders_do_not_overwrite_each_other(tmp_path: Path, weights: Path, folder: Path) -> None:
-    other = tmp_path / "other"
-    other.mkdir()
-    cv2.imwrite(str(other / "1.png"), paint("2"))
-    run_predict(tmp_path, weights, [folder / "1.png", other / "1.png"], save_txt=True, conf_thres=0.1)
-    save_dir = tmp_path / "runs" / "exp"
-    assert {file.name for file in save_dir.glob("*.png")} == {"1.png", "1-2.png"}
-    assert len(list((save_dir / "labels").iterdir())) == 2
+def test_options_without_effect_are_warned_about(
+    tmp_path: Path, weights: Path, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    options = {"save_conf": True, "save_format": 1, "nosave": True}
+    run_predict(tmp_path, weights, folder / "1.png", **options)
+    for flag in ("--save-conf", "--save-format"):
+        assert f"{flag} does nothing without --save-txt" in caplog.text
+    caplog.clear()
+    run_predict(tmp_path, weights, folder / "1.png", save_txt=True, **options)
+    assert "does nothing" not in caplog.text
 
 
 def test_video_in_video_out(tmp_path: Path, weights: Path, video: Path) -> None:
@@ -311,24 +283,14 @@ def test_video_in_video_out(tmp_path: Path, weights: Path, video: Path) -> None:
         _ = results[0].image
 
 
-def test_the_window_ends_the_run(
-    tmp_path: Path, detector: detect.Detector, monkeypatch: pytest.MonkeyPatch, folder: Path
-) -> None:
-    shown, keys = [], iter([-1, ord("q")])
-    monkeypatch.setattr(cv2, "imshow", lambda name, picture: shown.append(name))
-    monkeypatch.setattr(cv2, "waitKey", lambda delay: next(keys))
-    monkeypatch.setattr(cv2, "destroyAllWindows", lambda: shown.append("closed"))
-    with DetectionFiles(lambda: tmp_path, media=False, view=True) as files:
-        assert [files.add(result) for result in detector([paint("1"), paint("2")])] == [True, False]
-    assert shown == ["image0.jpg", "image1.jpg", "closed"]
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"conf_thres": 2.0}, "--conf-thres: expected a number from 0 to 1 but got 2"),
         ({"vid_stride": 0}, "--vid-stride: expected a whole number from 1 on but got 0"),
         ({"classes": [3]}, "unknown class index '3'"),
+        ({"classes": []}, "classes: expected at least one class index"),
+        ({"save_format": 2}, "unknown save-format '2'. Known: 0, 1"),
         ({"imgsz": [1, 2, 3]}, "imgsz: expected one size or height and width"),
         ({"device": "gpu"}, "device"),
     ],
@@ -378,11 +340,17 @@ def test_command_line(
         detect.make_parser().given([*flags, "--agnostic-nsm"])
     assert exit_status.value.code == 2
     assert "Did you mean '--agnostic-nms'" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        detect.make_parser().given([*flags, "--data", "coco.yaml"])
+    assert "'--data' is an option of YOLOv5 that is not available here: class names are in" in capsys.readouterr().err
     options = {action.dest for action in detect.make_parser()._actions} - {"help"}
     assert options <= set(inspect.signature(detect.predict).parameters)
 
 
-def test_streams_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def live(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cameras and streams that end after two pictures."""
+
     class Capture:
         """Two pictures, then the end."""
 
@@ -399,10 +367,29 @@ def test_streams_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
 
         def read(self) -> tuple[bool, np.ndarray | None]:
             self.left -= 1
-            return self.left >= 0, np.zeros((4, 4, 3), np.uint8)
+            return self.left >= 0, paint("1")
 
         def release(self) -> None: ...
 
     monkeypatch.setattr(cv2, "VideoCapture", Capture)
+
+
+@pytest.mark.usefixtures("live")
+def test_streams_take_turns() -> None:
     frames: Iterator = read_media(["rtsp://a", 0])
     assert [(frame.path, frame.number) for frame in frames] == [("rtsp://a", 0), ("0", 0), ("rtsp://a", 1), ("0", 1)]
+
+
+@pytest.mark.usefixtures("live")
+def test_frames_of_endless_sources_are_not_kept(
+    tmp_path: Path, weights: Path, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    results = run_predict(
+        tmp_path, weights, ["rtsp://a/b", 0, folder / "2.png"], save_txt=True, nosave=True, conf_thres=0.1
+    )
+    assert [Path(result.path).name for result in results] == ["2.png"]
+    labels = {file.name for file in (tmp_path / "runs" / "exp" / "labels").iterdir()}
+    assert labels == {"rtsp___a_b_0.txt", "rtsp___a_b_1.txt", "0_0.txt", "0_1.txt", "2.txt"}
+    assert caplog.text.count("rtsp://a/b frame") == 2
+    assert "speed per picture" in caplog.text

@@ -21,6 +21,7 @@ PRIMITIVES = {
     "utils.structures",
     "utils.boxes",
     "utils.registry",
+    "utils.yaml_files",
     "utils.distributed",
 }
 
@@ -55,7 +56,7 @@ MAY_IMPORT = {
     "utils.prediction_files": set(),
     "utils.detection_files": {"utils.prediction_files", "utils.results"},
     "utils.validation_files": {"utils.plots", "utils.prediction_files"},
-    "utils.session": {"utils.optim"},
+    "utils.session": {"utils.optim", "utils.precision"},
     "utils.train_report": {"utils.precision"},
     "utils.train_options": {"utils.checkpoint", "utils.config", "utils.optim", "utils.precision"},
 }

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
 from models import build_model
+from models.architecture import read_architecture
 from models.yolo import count_gflops
 from utils.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[1]
 
 # parameters with 80 classes and with 1, entries of the state dict, strides
 SIZES = {
@@ -158,16 +163,60 @@ def test_depth_width_and_activation() -> None:
     assert model.model[0].act.negative_slope == 0.2
 
 
+DETECT = [[0, 1], 1, "Detect", ["nc", "anchors"]]
+
+
+def first_row(*row: object) -> dict:
+    """Two rows and a head, of which the first is to be wrong."""
+    return {"backbone": [list(row)], "head": [[-1, 1, "Conv", [16, 3, 2]], DETECT]}
+
+
 WRONG = {
-    "module": ({"backbone": [[-1, 1, "Convv", [8, 3, 2]]]}, r"row 0: unknown module 'Convv'.*Did you mean 'Conv'"),
-    "arguments": ({"backbone": [[-1, 1, "Conv", [8, 3, 2, 1, 1, 1, 1, 1, 1]]]}, r"row 0: Conv does not take"),
-    "row": ({"backbone": [[-1, 1, "Conv"]]}, r"row 0: expected \[from, number, module, args\]"),
-    "source": ({"head": [[7, 1, "Conv", [8]]]}, r"row 3: expected 'from' below 3 but got 7"),
+    "module": (first_row(-1, 1, "Convv", [8, 3, 2]), r"backbone row 0: unknown module 'Convv'.*Did you mean 'Conv'"),
+    "module name": (first_row(-1, 1, ["Conv"], [8]), r"backbone row 0: unknown module"),
+    "arguments": (first_row(-1, 1, "Conv", [8, 3, 2, 1, 1, 1, 1, 1, 1]), r"backbone row 0: Conv does not take"),
+    "no arguments": (
+        first_row(-1, 1, "Conv", []),
+        r"backbone row 0: Conv: expected the output channels .* but got \[\]",
+    ),
+    "text channels": (first_row(-1, 1, "Conv", ["64", 3]), r"row 0: Conv: expected the output channels .*\['64', 3\]"),
+    "text kernel": (first_row(-1, 1, "Conv", [64, "3"]), r"row 0: Conv does not take \[64, '3'\]"),
+    "negative channels": (first_row(-1, 1, "Conv", [-8]), r"row 0: Conv: expected the output channels"),
+    "groups": (first_row(-1, 1, "Conv", [8, 3, 1, None, 3]), r"row 0: Conv does not take .*divisible by groups"),
+    "arguments no list": (first_row(-1, 1, "Conv", 8), r"row 0: Conv: expected a list of arguments but got 8"),
+    "text number": (first_row(-1, "3", "Conv", [8]), r"row 0: expected 'number' to be a whole number.* but got '3'"),
+    "number 0": (first_row(-1, 0, "Conv", [8]), r"row 0: expected 'number' to be a whole number, 1 or more, but got 0"),
+    "row": (first_row(-1, 1, "Conv"), r"row 0: expected \[from, number, module, args\]"),
+    "row no list": ({"backbone": ["Conv"]}, r"row 0: expected \[from, number, module, args\] but got Conv"),
+    "source ahead": ({"head": [[7, 1, "Conv", [8]]]}, r"head row 0, in all row 3: expected 'from' below 3.* but got 7"),
+    "source before the image": (first_row(-2, 1, "Conv", [8]), r"row 0: expected 'from' below 0, or -1 .* but got -2"),
+    "source no number": (first_row("a", 1, "Conv", [8]), r"row 0: expected 'from' to be a row number.* but got 'a'"),
+    "no source": (first_row([], 1, "Conv", [8]), r"row 0: expected 'from' to be a row number.* but got \[\]"),
+    "stride 0": (
+        first_row(-1, 1, "Conv", [8, 3, 0]),
+        r"row 0: Conv \[8, 3, 0\] cannot take an input of \(1, 3, 128, 128\)",
+    ),
+    "dimension": (first_row([-1], 1, "Concat", [7]), r"row 0: Concat \[7\] cannot take an input of"),
+    "unequal maps": (
+        {"head": [[[0, 1], 1, "Concat", [1]], DETECT]},
+        r"head row 0, in all row 3: Concat \[1\] cannot take an input of \(1, 8, 64, 64\), \(1, 8, 32, 32\): ",
+    ),
+    "detect": ({"head": [[[1, 2], 1, "Detect", ["nc"]]]}, r"Detect: expected the arguments \[nc, anchors\]"),
     "no head": ({"head": [[-1, 1, "Conv", [8]]]}, "expected Detect as the last row but got Conv"),
-    "anchors": ({"anchors": [[10, 13]]}, "expected 2 lists"),
+    "empty head": ({"head": []}, "head: expected a list of rows but got"),
+    "few anchors": ({"anchors": [[10, 13]]}, "expected 2 lists"),
+    "null anchors": ({"anchors": None}, "anchors: expected a list for each level.* but got None"),
+    "odd anchors": ({"anchors": [[10, 13, 16], [30, 61, 62]]}, "anchors: expected a list for each level"),
+    "text anchors": ({"anchors": [["10", 13], [30, 61]]}, "anchors: expected a list for each level"),
+    "no number of anchors": ({"anchors": 0}, "anchors: expected a list for each level.* but got 0"),
     "key": ({"depth_multipel": 1.0}, r"unknown key 'depth_multipel'.*Did you mean 'depth_multiple'"),
-    "activation": ({"activation": "nn.Swish()"}, "unknown activation 'nn.Swish'"),
-    "code": ({"activation": "__import__('os')"}, "expected a text like"),
+    "width": ({"width_multiple": "0.5x"}, "width_multiple: expected a number above 0 but got '0.5x'"),
+    "channels of the image": ({"ch": 0}, "ch: expected a whole number, 1 or more, but got 0"),
+    "activation": ({"activation": "nn.Swish()"}, "activation: unknown activation 'nn.Swish'"),
+    "parameter": ({"activation": "nn.ReLU(foo=1)"}, r"activation: nn\.ReLU\(foo=1\) cannot be built: .*'foo'"),
+    "slope": ({"activation": "nn.LeakyReLU(steep)"}, r"activation: nn\.LeakyReLU\(steep\) cannot be built: "),
+    "code": ({"activation": "__import__('os')"}, "activation: expected a text like"),
+    "no text": ({"activation": 3}, "activation: expected a text like .* but got 3"),
 }
 
 
@@ -176,6 +225,43 @@ def test_wrong_yaml(case: str) -> None:
     changes, message = WRONG[case]
     with pytest.raises(UserError, match=message):
         build_model(tiny_cfg(**changes), nc=1)
+
+
+def test_wrong_files_are_named_with_the_line_or_the_row(tmp_path: Path) -> None:
+    def message(name: str, text: str) -> str:
+        (tmp_path / name).write_text(text)
+        with pytest.raises(UserError) as caught:
+            build_model(tmp_path / name, nc=1)
+        return str(caught.value)
+
+    shipped = (ROOT / "models" / "yolov3-tiny.yaml").read_text()
+    wrong_row = shipped.replace("[128, 1, 1]", "[]")
+    assert wrong_row != shipped
+    assert "own.yaml: head row 3, in all row 16: Conv: expected the output channels" in message("own.yaml", wrong_row)
+    assert "own.yaml: head row 3" in message("child.yaml", "base: own.yaml\nwidth_multiple: 0.5\n")
+    wide = message("child.yaml", "base: yolov3-tiny.yaml\nwidth_multiple: wide\n")
+    assert wide.endswith("child.yaml:2: width_multiple: expected a number above 0 but got 'wide'")
+    assert "child.yaml:2: unknown key 'widht_multiple'" in message("child.yaml", "base: own.yaml\nwidht_multiple: 1\n")
+    assert "child.yaml:2: base: unknown model YAML 'none.yaml'" in message("child.yaml", "nc: 1\nbase: none.yaml\n")
+    assert "child.yaml:3: not valid YAML: key 'nc' is given twice" in message("child.yaml", "nc: 1\nch: 3\nnc: 2\n")
+
+
+def test_output_channels_of_a_head_are_not_scaled() -> None:
+    def channels(width: int, **changes: object) -> int:
+        cfg = tiny_cfg(width_multiple=0.5, **changes)
+        cfg["backbone"] = [*cfg["backbone"][:2], [-1, 1, "Conv", [width, 3, 2]]]
+        return build_model(cfg, nc=15).model[2].conv.out_channels
+
+    assert channels(64) == 32
+    assert channels(40) == 40, "2 anchors x (15 + 5)"
+    assert channels(60) == 32 and channels(60, anchors=3) == 60
+
+
+def test_checking_draws_no_random_numbers() -> None:
+    torch.manual_seed(0)
+    before = torch.random.get_rng_state()
+    read_architecture("yolov5n.yaml")
+    assert torch.equal(torch.random.get_rng_state(), before)
 
 
 def test_unknown_file_and_base_in_a_circle(tmp_path, monkeypatch) -> None:

@@ -59,9 +59,20 @@ def test_multi_label_gives_a_row_for_every_class() -> None:
     assert found.scores.tolist() == pytest.approx([0.6, 0.5])
 
 
-def test_class_filter_keeps_the_best_of_the_wanted_classes() -> None:
-    image = predictions((*FIRST, 1.0, 0.9, 0.5, 0.3), (*FAR, 1.0, 0.9, 0.1, 0.1))
+def test_class_filter_leaves_out_boxes_and_relabels_none() -> None:
+    """A box whose best class is not wanted goes, however likely the wanted class is in second place."""
+    image = predictions((*FIRST, 1.0, 0.9, 0.8, 0.3), (*FAR, 1.0, 0.1, 0.1, 0.6))
     (found,) = non_max_suppression(image, classes=[1, 2])
+    assert (found.classes.tolist(), found.scores.tolist()) == ([2], pytest.approx([0.6]))
+    (found,) = non_max_suppression(image, classes=[1, 2], multi_label=True)
+    assert (found.classes.tolist(), found.scores.tolist()) == ([1, 2, 2], pytest.approx([0.8, 0.6, 0.3]))
+    with pytest.raises(ValueError, match="at least one class index"):
+        non_max_suppression(image, classes=[])
+
+
+def test_boxes_of_other_classes_suppress_no_wanted_one() -> None:
+    image = predictions((*FIRST, 0.9, 1.0, 0.0), (*SHIFTED, 0.8, 0.0, 1.0))
+    (found,) = non_max_suppression(image, classes=[1], agnostic=True)
     assert found.classes.tolist() == [1]
 
 
@@ -154,7 +165,9 @@ def test_half_precision_comes_back_as_float32() -> None:
 def test_best_score_ignores_the_threshold() -> None:
     image = predictions((*FIRST, 0.1, 0.5, 0.25), (*FAR, 0.2, 0.0, 0.1))
     assert best_score(image) == pytest.approx(0.05)
-    assert best_score(image, classes=[1]) == pytest.approx(0.025)
+    assert best_score(image, classes=[1]) == pytest.approx(0.02)  # class 1 is the best of the second box alone
+    assert best_score(image, classes=[1], multi_label=True) == pytest.approx(0.025)
+    assert best_score(image[:, :1], classes=[1]) == 0.0
     assert best_score(torch.zeros(1, 0, 7)) == 0.0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import textwrap
 
 import pytest
 
@@ -56,7 +57,10 @@ def test_every_box_loss_has_a_preset_that_changes_nothing_else(name):
     [
         ("hyp.scratch-low.yaml", {}),
         ("hyp.scratch-med.yaml", {"lrf": 0.1, "cls": 0.3, "obj": 0.7, "scale": 0.9, "mixup": 0.1}),
-        ("hyp.scratch-high.yaml", {"lrf": 0.1, "cls": 0.3, "obj": 0.7, "scale": 0.9, "mixup": 0.1}),
+        (
+            "hyp.scratch-high.yaml",
+            {"lrf": 0.1, "cls": 0.3, "obj": 0.7, "scale": 0.9, "mixup": 0.1, "copy_paste": 0.1},
+        ),
         ("hyp.focal.yaml", {"loss.score": {"name": "focal", "gamma": 1.5}}),
         ("hyp.yolov5.yaml", {"loss.objectness_target": "box"}),
     ],
@@ -77,3 +81,41 @@ def test_voc_is_the_evolved_set():
     hyp = load_hyperparameters("hyp.VOC.yaml")
     assert (hyp.lr0, hyp.momentum, hyp.anchor_t, hyp.anchors, hyp.hsv_v) == (0.00334, 0.74832, 3.3744, 3, 0.27739)
     assert (hyp.obj_pw, hyp.cls_pw, hyp.mosaic, hyp.fliplr) == (0.67198, 0.5, 0.85834, 0.5)
+
+
+def test_a_file_of_yolov5_loads_unchanged(tmp_path):
+    """The keys and spellings of its files and of the hyp.yaml that its runs leave behind."""
+    text = """
+        lr0: 0.01
+        lrf: 0.1
+        momentum: 0.937
+        weight_decay: 0.0005
+        warmup_epochs: 3.0
+        warmup_momentum: 0.8
+        warmup_bias_lr: 0.1
+        box: 0.05
+        cls: 0.3
+        cls_pw: 1.0
+        obj: 0.7
+        obj_pw: 1.0
+        iou_t: 0.20
+        anchor_t: 4.0
+        anchors: 0
+        fl_gamma: 0.0
+        hsv_h: 0.015
+        hsv_s: 0.7
+        hsv_v: 0.4
+        degrees: 0.0
+        translate: 0.1
+        scale: 0.9
+        shear: 0.0
+        perspective: 0.0
+        flipud: 0.0
+        fliplr: 0.5
+        mosaic: 1.0
+        mixup: 0.1
+        copy_paste: 0.1
+        label_smoothing: 0.0
+    """
+    (tmp_path / "hyp.yaml").write_text(textwrap.dedent(text))
+    assert load_hyperparameters(tmp_path / "hyp.yaml") == load_hyperparameters("hyp.scratch-high.yaml")

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from utils.datasets.colour import jitter_to_rgb
+from utils.datasets.copy_paste import copy_paste
 from utils.datasets.flip import random_flip
 from utils.datasets.letterbox import letterbox, rectangular_shapes, resize_to_fit
 from utils.datasets.mosaic import mixup, mosaic
@@ -171,6 +172,87 @@ def test_mosaic_centre_and_places_vary() -> None:
     tiles = [bright_box(80, 80, (0, 0, 80, 80), cls) for cls in range(4)]
     boxes = {tuple(mosaic(tiles, 80, sample_rng(0, 0, index))[1].boxes.ravel()) for index in range(10)}
     assert len(boxes) == 10
+
+
+def rectangles(*boxes: tuple[int, int, int, int]) -> tuple[np.ndarray, Objects]:
+    """A black image of 100 x 200, each rectangle in a grey value of its own and outlined, classes counted from 0."""
+    image = np.zeros((100, 200, 3), np.uint8)
+    for index, (x1, y1, x2, y2) in enumerate(boxes):
+        image[y1:y2, x1:x2] = 200 + index
+    corners = [[(x1, y1), (x2, y1), (x2, y2), (x1, y2)] for x1, y1, x2, y2 in boxes]
+    outlines = Polygons(np.array(corners, np.float32).reshape(-1, 2), np.repeat(np.arange(len(boxes)), 4))
+    return image, Objects(np.arange(len(boxes), dtype=np.float32), np.array(boxes, np.float32), outlines)
+
+
+def test_copy_paste_moves_labels_with_pixels() -> None:
+    image, objects = rectangles((10, 20, 50, 60), (60, 70, 90, 95))
+    before = image.copy()
+    pasted, more = copy_paste(image, objects, 1.0, sample_rng(0, 0, 0))
+    np.testing.assert_array_equal(image, before)
+    np.testing.assert_array_equal(more.classes, [0, 1, 0, 1])
+    np.testing.assert_array_equal(more.boxes[:2], objects.boxes)
+    np.testing.assert_array_equal(more.boxes[2:], [[150, 20, 190, 60], [110, 70, 140, 95]])
+    np.testing.assert_array_equal(more.polygons.bounds()[0], [0, 1, 2, 3])
+    np.testing.assert_array_equal(more.polygons.bounds()[1], more.boxes)
+    expected = before.copy()
+    expected[20:60, 150:190], expected[70:95, 110:140] = 200, 201
+    np.testing.assert_array_equal(pasted, expected)
+
+
+def test_copy_paste_takes_the_inside_of_the_outline_alone() -> None:
+    image = np.random.default_rng(0).integers(1, 255, (100, 200, 3), np.uint8)
+    triangle = outline([(10, 10), (90, 10), (10, 90)])
+    objects = Objects(np.zeros(1, np.float32), np.array([[10, 10, 90, 90]], np.float32), triangle)
+    pasted, _ = copy_paste(image, objects, 1.0, sample_rng(0, 0, 0))
+    rows, columns = np.mgrid[:100, :200] + 0.5
+    depth = np.minimum(np.minimum(190 - columns, rows - 10), columns - 100 - rows)  # inside the mirrored triangle
+    np.testing.assert_array_equal(pasted[depth > 1], image[:, ::-1][depth > 1])
+    np.testing.assert_array_equal(pasted[depth < -1], image[depth < -1])
+    assert (depth > 1).sum() > 2500 and (depth < -1).sum() > 10000
+
+
+@pytest.mark.parametrize(
+    ("other", "room"),
+    [
+        ((170, 20, 190, 60), False),  # lies in the mirrored box
+        ((180, 20, 200, 60), False),  # half of it does
+        ((185, 20, 200, 60), False),  # a third
+        ((187, 20, 200, 60), True),  # 3 of 13 columns
+        ((150, 0, 190, 100), False),  # 40 %
+        ((100, 0, 200, 100), True),  # 16 %: it is large
+    ],
+)
+def test_copy_paste_keeps_off_objects_that_it_would_hide(other: tuple[int, int, int, int], room: bool) -> None:
+    image, objects = rectangles((10, 20, 50, 60), other)
+    only_first = objects._replace(polygons=Polygons(objects.polygons.points[:4], objects.polygons.owner[:4]))
+    pasted, more = copy_paste(image, only_first, 1.0, sample_rng(0, 0, 0))
+    assert len(more.classes) == 2 + room
+    assert np.array_equal(pasted, image) != room
+
+
+def test_copy_paste_keeps_off_its_own_original_and_off_what_it_pasted() -> None:
+    image, objects = rectangles((80, 20, 130, 60))  # mirrored it lies over itself
+    assert copy_paste(image, objects, 1.0, sample_rng(0, 0, 0))[1] is objects
+    image, objects = rectangles((10, 20, 50, 60), (12, 20, 52, 60))  # nearly the same place: one of them
+    chosen = {tuple(copy_paste(image, objects, 1.0, sample_rng(0, 0, n))[1].classes[2:]) for n in range(20)}
+    assert chosen == {(0,), (1,)}
+
+
+def test_copy_paste_tries_the_fraction_it_is_told() -> None:
+    image, objects = rectangles(*((10, top, 50, top + 8) for top in range(0, 100, 10)))
+    chosen = {tuple(copy_paste(image, objects, 0.3, sample_rng(0, 0, index))[1].classes[10:]) for index in range(8)}
+    assert {len(classes) for classes in chosen} == {3} and len(chosen) > 1
+
+
+@pytest.mark.parametrize(("probability", "outlined"), [(0.0, True), (1.0, False)])
+def test_copy_paste_of_nothing_changes_nothing(probability: float, outlined: bool) -> None:
+    image, objects = rectangles((10, 20, 50, 60))
+    objects = objects if outlined else objects._replace(polygons=Polygons.none())
+    rng = sample_rng(0, 0, 0)
+    pasted, same = copy_paste(image, objects, probability, rng)
+    assert pasted is image and same is objects
+    assert rng.random() == sample_rng(0, 0, 0).random(), "nothing was drawn"
+    assert copy_paste(image, Objects.none(), 1.0, rng)[1].boxes.shape == (0, 4)
 
 
 def test_mixup_blends_and_keeps_all_objects() -> None:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 import val
 from tests.painted_objects import NAMES, SCENES, OracleNetwork, boxes_of, write_checkpoint, write_data_set
+from utils.config import load_yaml, select_device
 from utils.datasets import DetectionDataset, Loader, build_loader, read_data_yaml
 from utils.errors import UserError
 
@@ -80,7 +81,7 @@ def test_detections_arrive_in_pixels_of_the_original_image(data: Path) -> None:
 def test_single_cls_merges_the_classes(data: Path) -> None:
     loader = make_loader(data, 400, single_cls=True)
     metrics = val.validate(
-        OracleNetwork(), loader, names={0: "item"}, device=CPU, single_cls=True, progress=False
+        OracleNetwork(), loader, names={0: "object"}, device=CPU, single_cls=True, progress=False
     ).metrics
     assert metrics.num_instances.tolist() == [6]
     assert metrics.map50 == pytest.approx(1.0)
@@ -137,6 +138,11 @@ def test_command_writes_what_it_promises(tmp_path: Path, weights: Path, caplog: 
     assert written["map"] == result.metrics.map
     assert list(written["ap_per_iou"]) == [f"{t:.2f}" for t in np.linspace(0.5, 0.95, 10)]
     assert [row["name"] for row in written["classes"]] == list(NAMES)
+    assert (written["half"], written["single_cls"], written["max_det"]) == (False, False, 20)
+    assert written["device"] == str(select_device())
+    assert "imgsz 128, batch_size 2, conf_thres 0.001, iou_thres 0.6, max_det 20" in caplog.text
+    assert f"data: {len(SCENES)} images, classes: red, green, blue" in caplog.text
+    assert "category numbers in the JSON: the class indices, 0 to 2" in caplog.text
     for batch in range(2):
         for kind in ("labels", "pred"):
             assert (result.save_dir / f"val_batch{batch}_{kind}.jpg").stat().st_size > 1000
@@ -177,6 +183,37 @@ def test_nothing_is_written_beside_the_data(tmp_path: Path, data: Path, weights:
     before = sorted(data.parent.rglob("*"))
     run_evaluate(tmp_path, weights, save_txt=True, save_json=True)
     assert sorted(data.parent.rglob("*")) == before
+
+
+def test_equal_names_from_two_folders_do_not_overwrite_each_other(
+    tmp_path: Path, weights: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    parts = [write_data_set(tmp_path / name).parent for name in ("a", "b")]
+    both = tmp_path / "both.yaml"
+    folders = ", ".join(f"{part.name}/images" for part in parts)
+    both.write_text(f"train: a/images\nval: [{folders}]\nnames: [{', '.join(NAMES)}]\n")
+    result = run_evaluate(tmp_path, weights, data=both, plots=False, save_txt=True, save_json=True)
+    names = {file.stem for file in (result.save_dir / "labels").iterdir()}
+    assert names == {*SCENES, *(f"{name}-2" for name in SCENES)}
+    assert caplog.text.count("in the JSON both have the same image_id") == 1
+
+
+def test_cocos_classes_have_cocos_numbers(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever the images are called; another order of the names is another data set."""
+    caplog.set_level(logging.INFO)
+    coco = load_yaml(val.ROOT / "data" / "coco.yaml")["names"]
+    ids = val._categories(coco)
+    assert (ids[coco.index("person")], ids[coco.index("stop sign")], ids[coco.index("toothbrush")]) == (1, 13, 90)
+    assert "COCO's, 1 to 90" in caplog.text
+    assert val._categories(coco[::-1]) == tuple(range(80))
+    assert "the class indices, 0 to 79" in caplog.text
+
+
+def test_confidences_without_label_files_are_warned_about(
+    tmp_path: Path, weights: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run_evaluate(tmp_path, weights, plots=False, save_conf=True)
+    assert "--save-conf does nothing without --save-txt" in caplog.text
 
 
 def test_half_precision_stays_close(tmp_path: Path, weights: Path) -> None:
@@ -226,7 +263,7 @@ def test_class_counts_must_agree(tmp_path: Path, data: Path) -> None:
     weights = write_checkpoint(tmp_path / "one.pt", data, nc=1)
     with pytest.raises(UserError, match=r"expected 1 classes .*\(red\) but found 3 \(red, green, blue\)"):
         run_evaluate(tmp_path, weights)
-    assert run_evaluate(tmp_path, weights, single_cls=True, plots=False).metrics.names == ("item",)
+    assert run_evaluate(tmp_path, weights, single_cls=True, plots=False).metrics.names == ("object",)
 
 
 def test_class_order_must_agree(tmp_path: Path, data: Path, weights: Path) -> None:
@@ -252,6 +289,9 @@ def test_command_line(
         val.make_parser().given([*flags, "--conf-tres", "0.1"])
     assert exit_status.value.code == 2
     assert "Did you mean '--conf-thres'" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        val.make_parser().given([*flags, "--save-hybrid"])
+    assert "'--save-hybrid' is an option of YOLOv5 that is not available here" in capsys.readouterr().err
 
 
 def test_flags_are_options_of_the_function() -> None:

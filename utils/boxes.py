@@ -47,19 +47,6 @@ def elementwise_iou(boxes1: Tensor, boxes2: Tensor, eps: float = 1e-7) -> Tensor
     return intersection / (box_area(boxes1) + box_area(boxes2) - intersection + eps)
 
 
-def pairwise_iou(boxes1: Tensor, boxes2: Tensor, eps: float = 0.0) -> Tensor:
-    """Intersection over union of every box with every box.
-
-    Args:
-        boxes1: (n, 4) ``xyxy``; boxes2: (m, 4) ``xyxy``, the same unit.
-        eps: added to the union, in squared box units.
-
-    Returns:
-        (n, m) in [0, 1]; NaN for a pair of empty boxes where eps is 0.
-    """
-    return elementwise_iou(boxes1[:, None], boxes2[None], eps)
-
-
 def clip_boxes(boxes: Tensor, height: float, width: float) -> Tensor:
     """``xyxy`` boxes (..., 4) clipped to an image of the given size, in pixels."""
     limits = boxes.new_tensor([width, height, width, height])
@@ -75,25 +62,25 @@ def build_anchor_table(anchors_px: Tensor, strides: Sequence[float], grids: Sequ
         grids: L pairs (rows, columns).
     """
     device, per_level = anchors_px.device, anchors_px.shape[1]
-    columns: dict[str, list[Tensor]] = {"level": [], "shape": [], "cell": [], "stride": [], "size": []}
-    offsets, first = [], 0
-    for level, (stride, (rows, cols)) in enumerate(zip(strides, grids, strict=True)):
-        shape, row, col = torch.meshgrid(
-            torch.arange(per_level, device=device),
-            torch.arange(rows, device=device),
-            torch.arange(cols, device=device),
-            indexing="ij",
-        )
-        shape = shape.reshape(-1)
+    columns: dict[str, list[Tensor]] = {"level": [], "shape": [], "cell": []}
+    for level, (rows, cols) in enumerate(grids):
+        axes = [torch.arange(length, device=device) for length in (per_level, rows, cols)]
+        shape, row, col = (axis.reshape(-1) for axis in torch.meshgrid(*axes, indexing="ij"))
         columns["level"].append(torch.full_like(shape, level))
         columns["shape"].append(shape)
-        columns["cell"].append(torch.stack((col.reshape(-1), row.reshape(-1)), dim=1).to(anchors_px.dtype))
-        columns["stride"].append(anchors_px.new_full((len(shape), 1), float(stride)))
-        columns["size"].append(anchors_px[level][shape])
-        offsets.append(first)
-        first += len(shape)
+        columns["cell"].append(torch.stack((col, row), dim=1).to(anchors_px.dtype))
     tables = {name: torch.cat(parts) for name, parts in columns.items()}
-    return AnchorTable(**tables, grids=tuple((int(r), int(c)) for r, c in grids), offsets=tuple(offsets))
+    level_stride = anchors_px.new_tensor(strides)
+    counts = [0, *(per_level * rows * cols for rows, cols in grids[:-1])]
+    return AnchorTable(
+        **tables,
+        stride=level_stride[tables["level"], None],
+        size=anchors_px[tables["level"], tables["shape"]],
+        level_grid=anchors_px.new_tensor([(cols, rows) for rows, cols in grids]),
+        level_stride=level_stride,
+        level_size=anchors_px,
+        level_offset=torch.tensor(counts, device=device).cumsum(0),
+    )
 
 
 def flatten_levels(raw: Sequence[Tensor]) -> Tensor:

@@ -163,7 +163,9 @@ def _plain_key(name: Any, key: str) -> str | int:
 def _missing(path: Path) -> UserError:
     folder = path.parent if path.parent.is_dir() else Path()
     nearby = [*folder.glob("*.pt"), *Path().glob("runs/train/*/weights/*.pt")]
-    return unknown_name("checkpoint file", path, {str(file) for file in nearby})
+    if not nearby:
+        return UserError(f"unknown checkpoint file {str(path)!r}: it does not exist")
+    return unknown_name("checkpoint file", path, {str(file) for file in nearby}, f"{path} does not exist")
 
 
 def _foreign(path: Path, error: Exception) -> UserError:

@@ -20,11 +20,20 @@ from utils.errors import UserError, unknown_name
 from utils.hyperparameters import Hyperparameters
 
 _PROGRAM_FOLDER = Path(__file__).resolve().parent.parent
-_NOT_GIVEN = object()
 
 
 class CommandParser(argparse.ArgumentParser):
-    """An argument parser whose errors are one message, and name the nearest flag. Unique prefixes are accepted."""
+    """An argument parser whose errors are one message, and name the nearest flag. Unique prefixes are accepted.
+
+    Args:
+        unavailable: flags that users know from YOLOv5 and that this command lacks, without dashes and with underscores,
+            and what to do instead; empty where there is nothing.
+        **settings: as for :class:`argparse.ArgumentParser`.
+    """
+
+    def __init__(self, *, unavailable: Mapping[str, str] | None = None, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._unavailable = dict(unavailable or {})
 
     def parse_args(self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None) -> Any:
         """Parse a command line; an unknown flag exits with 2 and names the nearest one."""
@@ -35,9 +44,14 @@ class CommandParser(argparse.ArgumentParser):
 
     def given(self, args: Sequence[str] | None = None) -> dict[str, Any]:
         """The options that a command line names, without any default; feed them to :func:`options_from`."""
-        blank = argparse.Namespace(**{action.dest: _NOT_GIVEN for action in self._actions if action.dest != "help"})
-        options = vars(self.parse_args(args, blank))
-        return {name: value for name, value in options.items() if value is not _NOT_GIVEN}
+        defaults = [(action, action.default) for action in self._actions]
+        try:
+            for action, _ in defaults:
+                action.default = argparse.SUPPRESS
+            return vars(self.parse_args(args))
+        finally:
+            for action, default in defaults:
+                action.default = default
 
     def option_actions(self) -> dict[str, argparse.Action]:
         """Every spelling that Python code may use (``img_size`` for ``--img-size``) with the action behind it."""
@@ -58,6 +72,8 @@ class CommandParser(argparse.ArgumentParser):
         flag = argument.split("=")[0]
         known = [spelling for action in self._actions for spelling in action.option_strings]
         setting = flag.lstrip("-").replace("-", "_")
+        if explained := self.explain_unavailable(setting, flag):
+            return explained
         if "--set" in known and setting in {field.name for field in dataclasses.fields(Hyperparameters)}:
             return f"unknown flag {flag!r}: {setting} is a hyper-parameter, write '--set {setting}=VALUE'"
         # Prefixes are flags too: '--bach' is nearer to '--batch' of '--batch-size' than to '--cache'.
@@ -65,6 +81,13 @@ class CommandParser(argparse.ArgumentParser):
         prefixes = {spelling[:end].lstrip("-"): spelling for spelling in known for end in ends}
         near = difflib.get_close_matches(name, prefixes, n=1, cutoff=0.5)
         return f"unknown flag {flag!r}." + (f" Did you mean {prefixes[near[0]]!r}?" if near else "")
+
+    def explain_unavailable(self, name: str, spelling: str) -> str | None:
+        """What to tell of an option that YOLOv5 has and this command lacks; None where it is no such option."""
+        if name not in self._unavailable:
+            return None
+        advice = self._unavailable[name]
+        return f"{spelling!r} is an option of YOLOv5 that is not available here" + (f": {advice}" if advice else "")
 
 
 def options_from(parser: CommandParser, given: Mapping[str, Any]) -> argparse.Namespace:
@@ -81,7 +104,8 @@ def options_from(parser: CommandParser, given: Mapping[str, Any]) -> argparse.Na
     options = argparse.Namespace(**{action.dest: action.default for action in actions.values()})
     for name, value in given.items():
         if name not in actions:
-            raise unknown_name("option", name, actions, parser.prog)
+            explained = parser.explain_unavailable(name, name)
+            raise UserError(explained) if explained else unknown_name("option", name, actions, parser.prog)
         setattr(options, actions[name].dest, _checked_option(actions[name], value, f"{parser.prog}: {name}"))
     return options
 
@@ -143,9 +167,10 @@ class _ConsoleHandler(logging.Handler):
         stream.flush()
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Libraries get a word in only when something is wrong; processes beside the main one likewise."""
+        """Libraries get a word in only when something is wrong, processes beside the main one only with errors."""
         own = Path(record.pathname).is_relative_to(_PROGRAM_FOLDER) and "site-packages" not in record.pathname
-        return record.levelno >= logging.WARNING or (own and distributed.is_main())
+        least = logging.ERROR if not distributed.is_main() else logging.NOTSET if own else logging.WARNING
+        return record.levelno >= least
 
 
 def setup_logging() -> None:
@@ -158,8 +183,22 @@ def setup_logging() -> None:
 
 def progress_bar(iterable: Iterable, total: int | None = None, desc: str = "") -> tqdm:
     """A bar with rate and time left; silent where stderr is no terminal, and in all processes but the main one."""
-    quiet = not (sys.stderr.isatty() and distributed.is_main())
-    return tqdm(iterable, total=total, desc=desc, disable=quiet, dynamic_ncols=True, leave=True)
+    return tqdm(iterable, total=total, desc=desc, disable=_is_quiet(), dynamic_ncols=True)
+
+
+def images_bar(total: int | None, desc: str = "", show: bool = True) -> tqdm:
+    """A bar that counts images: images a second and time left; ``update(n)`` it, and close it or use ``with``.
+
+    Args:
+        total: images in all, None where that is not known.
+        desc: text before the bar.
+        show: False for a silent one.
+    """
+    return tqdm(total=total, desc=desc, unit="img", disable=not show or _is_quiet(), dynamic_ncols=True)
+
+
+def _is_quiet() -> bool:
+    return not (sys.stderr.isatty() and distributed.is_main())
 
 
 def increment_path(project: str | Path, name: str, exist_ok: bool = False) -> Path:

@@ -1,13 +1,10 @@
-"""Settings files: where they are found, how YAML is read, and hyper-parameters with inheritance and overrides."""
+"""Settings files: where they are found, and hyper-parameters with inheritance and overrides."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from utils.commandline import (
     CommandParser,
@@ -20,6 +17,7 @@ from utils.commandline import (
 )
 from utils.errors import UserError, unknown_name
 from utils.hyperparameters import Hyperparameters
+from utils.yaml_files import key_lines, load_yaml, parse_yaml
 
 __all__ = [
     "ROOT",
@@ -39,6 +37,8 @@ __all__ = [
 ROOT = Path(__file__).resolve().parent.parent
 SETTINGS_FOLDERS = ("models", "data", "data/hyps")
 HYPS_FOLDER = "data/hyps"
+
+Validator = Callable[[Hyperparameters], None]
 
 
 def find_file(name: str | Path, what: str, folders: Sequence[str] = SETTINGS_FOLDERS) -> Path:
@@ -61,76 +61,12 @@ def find_file(name: str | Path, what: str, folders: Sequence[str] = SETTINGS_FOL
     raise unknown_name(what, name, known)
 
 
-class _StrictLoader(yaml.SafeLoader):
-    """Plain data only; a key given twice is an error, and ``1e-3`` is a number as in YAML 1.2."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        seen: dict[str, int] = {}
-        for key, _ in node.value:
-            line = key.start_mark.line + 1
-            if isinstance(key, yaml.ScalarNode) and key.value != "<<":
-                if key.value in seen:
-                    problem = f"key {key.value!r} is given twice, first in line {seen[key.value]}"
-                    raise yaml.constructor.ConstructorError(problem=problem, problem_mark=key.start_mark)
-                seen[key.value] = line
-        return super().construct_mapping(node, deep)
-
-
-_StrictLoader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
-)
-
-
-def load_yaml(path: str | Path) -> dict[str, Any]:
-    """Read a YAML file that holds a mapping of plain data.
-
-    Raises:
-        UserError: unreadable file, wrong syntax (with the line), a key given twice, or something other than a mapping.
-    """
-    text = _read_text(Path(path))
-    try:
-        content = yaml.load(text, Loader=_StrictLoader)
-    except yaml.YAMLError as error:
-        raise _syntax_error(error, str(path)) from None
-    if not isinstance(content, dict):
-        found = "nothing" if content is None else type(content).__name__
-        raise UserError(f"{path}: expected a mapping ('key: value' lines) but found {found}")
-    return content
-
-
-def key_lines(path: str | Path) -> dict[tuple[str, ...], int]:
-    """Line of every key of a YAML file, by its path of names: ``("loss", "box")`` to 41. For error messages."""
-    try:
-        node = yaml.compose(_read_text(Path(path)), Loader=_StrictLoader)
-    except yaml.YAMLError as error:
-        raise _syntax_error(error, str(path)) from None
-    return dict(_walk_keys(node, ()))
-
-
-def _walk_keys(node: yaml.Node | None, parents: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], int]]:
-    if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            names = (*parents, str(key.value))
-            yield names, key.start_mark.line + 1
-            yield from _walk_keys(value, names)
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise UserError(f"{path}: cannot be read: {reason}") from None
-
-
-def _syntax_error(error: yaml.YAMLError, where: str) -> UserError:
-    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
-    place = f"{where}:{mark.line + 1}" if mark else where
-    return UserError(f"{place}: not valid YAML: {problem or error}")
-
-
 def load_hyperparameters(
-    file: str | Path | Mapping[str, Any], overrides: Sequence[str] = (), **direct: Any
+    file: str | Path | Mapping[str, Any],
+    overrides: Sequence[str] = (),
+    *,
+    validate: Validator | None = None,
+    **direct: Any,
 ) -> Hyperparameters:
     """Resolve hyper-parameters: defaults, then the ``base:`` chain, the file, ``overrides``, and ``direct``.
 
@@ -138,6 +74,9 @@ def load_hyperparameters(
         file: path, or name of a file in data/hyps/; or the mapping that such a file would hold.
         overrides: ``key=value`` texts as of ``--set``, e.g. ``loss.box=sca``, ``loss.box.ratio=0.7``, ``lr0=1e-3``.
             Values are YAML. A setting with a dot more turns a name into the mapping with its parameters.
+        validate: a further check, e.g. whether the losses can be built; raises UserError. It is asked about the
+            defaults with each single entry in place of one of them, so that its error can name the line, and in the
+            end about the whole.
         direct: keyword overrides, e.g. ``label_smoothing=0.1``.
 
     Returns:
@@ -149,16 +88,21 @@ def load_hyperparameters(
     settings = Hyperparameters().to_mapping()
     if isinstance(file, Mapping):
         where = "hyper-parameters"
-        _merge(settings, file, where, {})
+        _merge(settings, file, where, {}, validate)
     else:
         chain = _base_chain(find_file(file, "hyper-parameter file", (HYPS_FOLDER,)))
         where = str(chain[0][0])
         for path, mapping in reversed(chain):
-            _merge(settings, mapping, str(path), key_lines(path))
-    for text in overrides:
-        _apply_override(settings, text)
-    _merge(settings, direct, "options", {})
-    return Hyperparameters.from_mapping(settings, where)
+            _merge(settings, mapping, str(path), key_lines(path), validate)
+    # Several overrides may together describe one entry: it is checked when it is complete.
+    sources = {_apply_override(settings, text): f"--set {text}" for text in overrides}
+    for names, source in sources.items():
+        _check_entry(names, _entry(settings, names), source, validate)
+    _merge(settings, direct, "options", {}, validate)
+    result = Hyperparameters.from_mapping(settings, where)
+    if validate is not None:
+        _ask(validate, result, where)
+    return result
 
 
 def _base_chain(path: Path) -> list[tuple[Path, dict[str, Any]]]:
@@ -184,7 +128,11 @@ def _base_chain(path: Path) -> list[tuple[Path, dict[str, Any]]]:
 
 
 def _merge(
-    settings: dict[str, Any], mapping: Mapping[str, Any], where: str, lines: Mapping[tuple[str, ...], int]
+    settings: dict[str, Any],
+    mapping: Mapping[str, Any],
+    where: str,
+    lines: Mapping[tuple[str, ...], int],
+    validate: Validator | None = None,
 ) -> None:
     """Override settings in place. Entries are checked one by one, so that an error names the line it stands in."""
 
@@ -194,31 +142,51 @@ def _merge(
     for key, value in mapping.items():
         if key == "loss" and isinstance(value, Mapping):
             for name, entry in value.items():
-                Hyperparameters.from_mapping({"loss": {name: entry}}, place("loss", name))
-                settings["loss"][name] = entry
+                _check_entry((key, name), entry, place(key, name), validate)
+                settings[key][name] = entry
         elif key != "loss" or value is not None:
-            Hyperparameters.from_mapping({key: value}, place(key))
+            _check_entry((key,), value, place(key), validate)
             settings[key] = value
 
 
-def _apply_override(settings: dict[str, Any], text: str) -> None:
-    """Apply one ``key=value`` of ``--set`` in place."""
+def _check_entry(names: tuple[str, ...], value: Any, place: str, validate: Validator | None) -> None:
+    """Check one entry alone, ``("lr0",)`` or ``("loss", "box")``, everything else at its default."""
+    for name in reversed(names):
+        value = {name: value}
+    alone = Hyperparameters.from_mapping(value, place)
+    if validate is not None:
+        _ask(validate, alone, f"{place}: {'.'.join(names)}")
+
+
+def _ask(validate: Validator, hyp: Hyperparameters, where: str) -> None:
+    try:
+        validate(hyp)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
+
+
+def _entry(settings: Mapping[str, Any], names: tuple[str, ...]) -> Any:
+    for name in names:
+        settings = settings[name]
+    return settings
+
+
+def _apply_override(settings: dict[str, Any], text: str) -> tuple[str, ...]:
+    """Apply one ``key=value`` of ``--set`` in place; the names of the entry that it changed."""
     where = f"--set {text}"
     key, equals, value_text = text.partition("=")
     if not equals or not key.strip():
         raise UserError(f"{where}: expected KEY=VALUE, for example lr0=0.005 or loss.box=sca")
-    try:
-        value = yaml.load(value_text, Loader=_StrictLoader)
-    except yaml.YAMLError as error:
-        raise _syntax_error(error, where) from None
-    names = key.strip().split(".")
+    value = parse_yaml(value_text, where)
+    names = tuple(key.strip().split("."))
     if len(names) == 3 and names[0] == "loss" and names[1] in settings["loss"]:
         current = settings["loss"][names[1]]
         block = dict(current) if isinstance(current, Mapping) else {"name": current}
         _merge(settings, {"loss": {names[1]: {**block, names[2]: value}}}, where, {})
-        return
+        return names[:2]
     if len(names) > 2 or (len(names) == 2 and names[0] != "loss"):
         raise UserError(f"{where}: expected a key, loss.KEY or loss.KEY.PARAMETER but got {key!r}")
     for name in reversed(names):
         value = {name: value}
     _merge(settings, value, where, {})
+    return names

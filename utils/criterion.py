@@ -55,7 +55,7 @@ class Criterion(nn.Module):
                 f"Expected anchors of shape (L, A, 2) and L strides but got {tuple(anchors_px.shape)}, {len(strides)}"
             )
         self.num_classes = num_classes
-        self.register_buffer("anchors_px", anchors_px.double(), persistent=False)
+        self._anchors_px = anchors_px.detach().cpu().double()  # copied to the device with each new table
         self.strides = tuple(float(stride) for stride in strides)
         self.box_loss = BOX_LOSSES.build_from(hyp.loss.box)  # a module: its state is part of this one's
         self.score_loss = SCORE_LOSSES.build_from(_score_setting(hyp))
@@ -94,23 +94,18 @@ class Criterion(nn.Module):
             table = self._anchor_table(raw, dtype)
             flat = flatten_levels([level.to(dtype) for level in raw])
             targets = targets.to(flat)
-            assignment = self.assign(targets, table)
+            assignment = self.assigner(targets, table)
             parts = self._parts(flat, targets, table, assignment)
             weighted = {name: part * self.gains[name] for name, part in parts.items()}
             total = sum(weighted.values()) * len(flat)
         return LossOutput(total, {name: part.detach() for name, part in weighted.items()})
-
-    def assign(self, targets: Tensor, table: AnchorTable) -> Assignment:
-        """Match objects (M, 6) with the anchors of the table; see ``utils/assigners``."""
-        return self.assigner(targets, table, self.anchors_px.to(targets), targets.new_tensor(self.strides))
 
     def target_boxes(self, targets: Tensor, table: AnchorTable, assignment: Assignment) -> Tensor:
         """(P, 4) ``xywh`` in cells, relative to the corner of the matched anchor's cell.
 
         Cells, not pixels: coordinates stay near 1, where floats are dense, whatever the image size.
         """
-        level = table.level[assignment.anchor]
-        grid = targets.new_tensor([(cols, rows) for rows, cols in table.grids])[level]
+        grid = table.level_grid[table.level[assignment.anchor]]
         boxes = targets[assignment.target, 2:6]
         return torch.cat((boxes[:, :2] * grid - table.cell[assignment.anchor], boxes[:, 2:] * grid), dim=1)
 
@@ -153,13 +148,7 @@ class Criterion(nn.Module):
         target = logits.new_zeros(batch * num_anchors)
         target.scatter_reduce_(0, assignment.image * num_anchors + assignment.anchor, quality, "amax")
         loss = self.score_loss(logits, target.view_as(logits), positive_weight=self.positive_weights["obj"])
-        per_level = logits.new_tensor(
-            [
-                balance / (batch * len(self.anchors_px[0]) * rows * cols)
-                for balance, (rows, cols) in zip(self.balance, table.grids, strict=True)
-            ]
-        )
-        return (loss * per_level[table.level]).sum()
+        return (loss * self._anchor_weight).sum() / batch
 
     def _class_loss(self, logits: Tensor, classes: Tensor) -> Tensor:
         """Mean over classes for each positive, (P,); nothing to learn from one class."""
@@ -170,14 +159,28 @@ class Criterion(nn.Module):
         return self.score_loss(logits, target, positive_weight=self.positive_weights["cls"]).mean(dim=1)
 
     def _anchor_table(self, raw: Sequence[Tensor], dtype: torch.dtype) -> AnchorTable:
-        """The table of this input size, kept until the size changes."""
+        """The table of this input size, and the objectness weight of each anchor, kept until the size changes."""
         grids = tuple((level.shape[2], level.shape[3]) for level in raw)
         key = (grids, dtype, raw[0].device)
         if key != self._table_key:
             with torch.inference_mode(False):  # a table made while validating must serve training too
-                anchors = self.anchors_px.to(device=raw[0].device, dtype=dtype)
-                self._table, self._table_key = build_anchor_table(anchors, self.strides, grids), key
+                anchors = self._anchors_px.to(dtype).to(raw[0].device)
+                self._table = build_anchor_table(anchors, self.strides, grids)
+                anchors_in_level = self._table.level_grid.prod(dim=1) * anchors.shape[1]
+                self._anchor_weight = (anchors.new_tensor(self.balance) / anchors_in_level)[self._table.level]
+            self._table_key = key
         return self._table
+
+
+def check_loss_settings(hyp: Hyperparameters) -> None:
+    """Build what ``hyp`` names and forget it: a wrong name or parameter is found before anything slow begins.
+
+    Raises:
+        UserError: unknown loss, assigner or parameter, or settings that contradict each other.
+    """
+    BOX_LOSSES.build_from(hyp.loss.box)
+    SCORE_LOSSES.build_from(_score_setting(hyp))
+    _build_assigner(hyp)
 
 
 def _score_setting(hyp: Hyperparameters) -> str | dict:

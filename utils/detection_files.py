@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TextIO
 
 import cv2
 import numpy as np
 
 from utils.errors import UserError
-from utils.prediction_files import write_labels
-from utils.results import Result, write_image
+from utils.prediction_files import FileStems, label_rows, write_labels
+from utils.results import Result
 
 
 class DetectionFiles:
@@ -22,7 +24,9 @@ class DetectionFiles:
         make_folder: makes the folder of the run, when there is something to put into it.
         media: write annotated pictures, and videos as mp4.
         txt, conf: write ``labels/<stem>.txt``, with confidence.
-        crop: write ``crops/<class>/<stem>.jpg``.
+        pixel_corners: rows of these hold corners in pixels, see :func:`utils.prediction_files.label_rows`.
+        csv: write ``predictions.csv``, a row for each detection.
+        crop: write ``crops/<class>/<stem>_<number>.jpg``.
         view: show each annotated picture in a window.
         line_thickness, hide_labels, hide_conf: how boxes are drawn.
         vid_stride: every k-th frame comes in, so videos are written with fewer frames a second.
@@ -38,6 +42,8 @@ class DetectionFiles:
         media: bool = True,
         txt: bool = False,
         conf: bool = False,
+        pixel_corners: bool = False,
+        csv: bool = False,
         crop: bool = False,
         view: bool = False,
         line_thickness: int | None = None,
@@ -45,13 +51,15 @@ class DetectionFiles:
         hide_conf: bool = False,
         vid_stride: int = 1,
     ) -> None:
-        self.media, self.txt, self.conf, self.crop, self.view = media, txt, conf, crop, view
+        self.media, self.csv, self.crop, self.view = media, csv, crop, view
+        self.txt, self.conf, self.pixel_corners = txt, conf, pixel_corners
         self.drawing = {"line_thickness": line_thickness, "hide_labels": hide_labels, "hide_conf": hide_conf}
         self.vid_stride = vid_stride
         self.save_dir: Path | None = None
         self._make_folder = make_folder
         self._videos: dict[str, cv2.VideoWriter] = {}
-        self._names: dict[str, str] = {}  # file name below save_dir to the source that owns it
+        self._stems = FileStems()
+        self._table: TextIO | None = None
 
     def __enter__(self) -> DetectionFiles:
         return self
@@ -59,31 +67,46 @@ class DetectionFiles:
     def __exit__(self, *exception: object) -> None:
         for writer in self._videos.values():
             writer.release()
+        if self._table is not None:
+            self._table.close()
         if self.view:
             cv2.destroyAllWindows()
 
     def add(self, result: Result) -> bool:
         """Write one result; False once the user closed the window with q or Esc."""
-        if self.save_dir is None and (self.media or self.txt or self.crop):
+        if self.save_dir is None and (self.media or self.txt or self.csv or self.crop):
             self.save_dir = self._make_folder()
+        source_stem = self._stems.stem(result.source_stem, result.path, is_video=result.number is not None)
+        stem = result.stem_below(source_stem)
         if self.txt:
-            stem = Path(self._own_name(f"{result.stem}.txt", f"{result.path}:{result.number}")).stem
-            write_labels(self.save_dir / "labels" / f"{stem}.txt", result.detections, result.original_hw, self.conf)
+            rows = label_rows(result.detections, result.original_hw, self.conf, self.pixel_corners)
+            write_labels(self.save_dir / "labels" / f"{stem}.txt", rows)
+        if self.csv:
+            self._write_table(result, stem)
         if self.crop:
-            result.crop(self.save_dir / "crops")
+            result.crop(self.save_dir / "crops", stem)
         if not (self.media or self.view):
             return True
         picture = result.plot(**self.drawing)
         if self.media and result.number is None:
-            write_image(self.save_dir / self._own_name(Path(result.path).name, result.path), picture)
+            result.save(self.save_dir, stem, picture)
         elif self.media:
-            self._video(result, picture).write(picture)
+            self._video(result, source_stem, picture).write(picture)
         return not self.view or _show(result, picture)
 
-    def _video(self, result: Result, picture: np.ndarray) -> cv2.VideoWriter:
+    def _write_table(self, result: Result, stem: str) -> None:
+        """Append to ``predictions.csv``. Images are named with their suffix, frames by video and number."""
+        if self._table is None:
+            self._table = (self.save_dir / "predictions.csv").open("w", encoding="utf-8", newline="")
+            csv.writer(self._table).writerow(("Image Name", "Prediction", "Confidence"))
+        image = stem if result.number is not None else stem + Path(result.path).suffix
+        _, scores, classes = result.detections
+        rows = zip(classes.tolist(), scores.tolist(), strict=True)
+        csv.writer(self._table).writerows((image, result.names[index], f"{score:.6g}") for index, score in rows)
+
+    def _video(self, result: Result, stem: str, picture: np.ndarray) -> cv2.VideoWriter:
         if result.path not in self._videos:
-            stem = result.stem.removesuffix(f"_{result.number}")
-            file = self.save_dir / self._own_name(f"{stem}.mp4", result.path)
+            file = self.save_dir / f"{stem}.mp4"
             size = picture.shape[1], picture.shape[0]
             writer = cv2.VideoWriter(
                 str(file), cv2.VideoWriter.fourcc(*"mp4v"), max(result.fps / self.vid_stride, 1), size
@@ -92,13 +115,6 @@ class DetectionFiles:
                 raise UserError(f"{file}: this OpenCV cannot write mp4 videos; use --nosave, or --save-txt alone")
             self._videos[result.path] = writer
         return self._videos[result.path]
-
-    def _own_name(self, name: str, source: str) -> str:
-        """``name``, numbered where another source has taken it: a/1.jpg and b/1.jpg both get a file."""
-        path, candidate, number = Path(name), name, 2
-        while self._names.setdefault(candidate, source) != source:
-            candidate, number = f"{path.stem}-{number}{path.suffix}", number + 1
-        return candidate
 
 
 def check_screen() -> None:

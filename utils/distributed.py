@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 from typing import Any
 
@@ -30,6 +31,11 @@ def world_size() -> int:
     return dist.get_world_size() if is_initialised() else int(os.environ.get("WORLD_SIZE", 1))
 
 
+def local_world_size() -> int:
+    """How many of the processes run on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+
+
 def is_main() -> bool:
     """Whether this is the process that writes files and talks to the user."""
     return rank() == 0
@@ -51,7 +57,8 @@ def init_process_group(device: torch.device | str = "cpu") -> bool:
     device = torch.device(device)
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    # long: while the main process validates and writes, the others wait
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=datetime.timedelta(hours=3))
     return True
 
 
@@ -73,12 +80,6 @@ def destroy_process_group() -> None:
     """Leave the group."""
     if is_initialised():
         dist.destroy_process_group()
-
-
-def barrier() -> None:
-    """Wait for all processes."""
-    if is_initialised():
-        dist.barrier()
 
 
 def all_reduce_sum(tensor: Tensor) -> Tensor:

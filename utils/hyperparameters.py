@@ -24,16 +24,21 @@ def _choice(default: str, choices: tuple[str, ...], meaning: str) -> Any:
     return dataclasses.field(default=default, metadata={"choices": choices, "meaning": meaning})
 
 
-def _text(default: str, meaning: str) -> Any:
-    return dataclasses.field(default=default, metadata={"meaning": meaning})
+def _text(default: str, meaning: str, block: bool = False) -> Any:
+    """A name; with ``block`` it may come as a mapping with parameters."""
+    return dataclasses.field(default=default, metadata={"meaning": meaning, "block": block})
 
 
 @dataclasses.dataclass(frozen=True)
 class LossSettings:
     """The ``loss`` block. ``box`` and ``score`` are checked against their registries when the criterion is built."""
 
-    box: str | dict = _text("ciou", "box loss: a registered name, or {name: ..., parameter: ...}")
-    score: str | dict = _text("bce", "score loss: a registered name, or {name: ..., parameter: ...}")
+    box: str | Mapping[str, Any] = _text(
+        "ciou", "box loss: a registered name, or {name: ..., parameter: ...}", block=True
+    )
+    score: str | Mapping[str, Any] = _text(
+        "bce", "score loss: a registered name, or {name: ..., parameter: ...}", block=True
+    )
     objectness_target: str = _choice(
         "iou",
         ("iou", "box", "one"),
@@ -60,7 +65,7 @@ class Hyperparameters:
     iou_t: float = _number(0.20, 0, 1, "accepted for old files; nothing reads it, in YOLOv5 neither")
     anchor_t: float = _number(4.0, 1, INF, "largest side ratio of object and anchor that still match")
     anchors: float | None = _number(
-        None, 1, 100, "anchors per level, rounded: forces new anchors; null keeps the model's"
+        None, 1, 100, "anchors per level, rounded: forces new anchors; null or 0 keeps the model's"
     )
     fl_gamma: float = _number(0.0, 0, INF, "focal loss gamma of old files: above 0 it turns score bce into focal")
     hsv_h: float = _number(0.015, 0, 1, "hue jitter, fraction")
@@ -75,7 +80,7 @@ class Hyperparameters:
     fliplr: float = _number(0.5, 0, 1, "probability of a left-right flip")
     mosaic: float = _number(1.0, 0, 1, "probability of a mosaic of four")
     mixup: float = _number(0.0, 0, 1, "probability of mixing a mosaic with a second one")
-    copy_paste: float = _number(0.0, 0, 1, "fraction of polygons pasted mirrored; needs polygon labels")
+    copy_paste: float = _number(0.0, 0, 1, "fraction of a mosaic's polygons pasted mirrored; boxes stay as they are")
     label_smoothing: float = _number(0.0, 0, 1, "class targets move by half of this towards each other")
     assigner: str = _text("anchor_ratio", "how objects choose anchors: a registered name")
     loss: LossSettings = dataclasses.field(default_factory=LossSettings, metadata={"meaning": "the losses"})
@@ -96,22 +101,14 @@ class Hyperparameters:
         if not isinstance(mapping, Mapping):
             raise UserError(f"{where}: expected a mapping of hyper-parameters but got {type(mapping).__name__}")
         values = dict(mapping)
-        block = values.pop("loss", {})
-        loss = block if isinstance(block, LossSettings) else _validated(LossSettings, block or {}, f"{where}: loss")
-        values["loss"] = loss
-        result = _validated(cls, values, where)
-        _refuse_unsupported(result, where)
-        return result
+        block = values.pop("loss", None)
+        block = {} if block is None else block
+        loss = block if isinstance(block, LossSettings) else _validated(LossSettings, block, f"{where}: loss")
+        return _validated(cls, {**values, "loss": loss}, where)
 
     def to_mapping(self) -> dict[str, Any]:
         """The complete settings as plain data; ``from_mapping`` gives an equal object back."""
         return dataclasses.asdict(self)
-
-
-def _refuse_unsupported(hyp: Hyperparameters, where: str) -> None:
-    """Refuse what this version does not do, rather than train as if it had been done."""
-    if hyp.copy_paste > 0:
-        raise UserError(f"{where}: copy_paste: expected 0 (copy-paste is not available yet) but got {hyp.copy_paste}")
 
 
 def _validated(kind: type, mapping: Mapping[str, Any], where: str) -> Any:
@@ -134,9 +131,13 @@ def _checked(field: dataclasses.Field, value: Any, where: str) -> Any:
         if value not in metadata["choices"]:
             raise unknown_name(f"value of {field.name}", value, metadata["choices"], where)
         return value
-    if field.name != "loss" and not isinstance(value, str | Mapping):
+    if isinstance(value, str | LossSettings):
+        return value
+    if not metadata.get("block"):
+        raise UserError(f"{where}: expected a name but got {value!r}")
+    if not isinstance(value, Mapping) or not isinstance(value.get("name"), str):
         raise UserError(f"{where}: expected a name, or a mapping with 'name', but got {value!r}")
-    return dict(value) if isinstance(value, Mapping) else value
+    return dict(value)
 
 
 def _checked_number(value: Any, low: float, high: float, optional: bool, where: str) -> float | None:
@@ -149,6 +150,8 @@ def _checked_number(value: Any, low: float, high: float, optional: bool, where: 
             raise UserError(f"{where}: expected a number but got {value!r}") from None
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise UserError(f"{where}: expected a number but got {value!r}")
+    if optional and value == 0:
+        return None
     if not low <= value <= high:
         raise UserError(f"{where}: expected a number from {low:g} to {high:g} but got {value:g}")
     return float(value)

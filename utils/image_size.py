@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import math
 
+DEFAULT_IMAGE_SIZE = 640  # where a checkpoint does not say what it was trained at
+
 log = logging.getLogger(__name__)
 
 

@@ -126,13 +126,12 @@ class ModelEMA:
     def update(self, model: nn.Module) -> None:
         """Take in the current weights; whole numbers, such as batch counters, are copied."""
         self.updates += 1
-        fresh = 1 - self.decay_now()
-        current = model.state_dict()
-        for name, average in self.model.state_dict().items():
-            if average.is_floating_point():
-                average.lerp_(current[name].to(average.dtype), fresh)
-            else:
-                average.copy_(current[name])
+        pairs = list(zip(self.model.state_dict().values(), model.state_dict().values(), strict=True))
+        floats = [(average, current) for average, current in pairs if average.is_floating_point()]
+        torch._foreach_lerp_([a for a, _ in floats], [c for _, c in floats], 1 - self.decay_now())
+        for average, current in pairs:
+            if not average.is_floating_point():
+                average.copy_(current)
 
     def state_dict(self) -> dict[str, Any]:
         """Averaged weights and the number of updates."""
@@ -166,7 +165,7 @@ def freeze(model: nn.Module, rows: Sequence[int]) -> None:
     """
     num_rows = len(model.model)
     for row in rows:
-        if not 0 <= row <= num_rows - (len(rows) > 1):
+        if not 0 <= row < num_rows:
             raise UserError(f"--freeze: expected rows from 0 to {num_rows - 1} but got {row}")
     prefixes = tuple(f"model.{row}." for row in (rows if len(rows) > 1 else range(rows[0])))
     for name, parameter in model.named_parameters():

@@ -19,9 +19,11 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from utils.boxes import xywh_to_xyxy
+from utils.errors import UserError
 from utils.runlog import read_results
 from utils.structures import Detections
 
+NUM_PLOTTED_BATCHES = 3  # of training and of validation
 _GOLDEN_RATIO = 0.618033988749895
 
 
@@ -135,7 +137,7 @@ def plot_batch(
             for position, size in zip(divmod(index, columns), (cell_h + gap, cell_w + gap), strict=True)
         )
         canvas[top : top + cell_h, left : left + cell_w] = drawn
-    _write_image(path, canvas)
+    write_image(path, canvas)
 
 
 def _boxes_of(
@@ -171,9 +173,30 @@ def _with_title(image: np.ndarray, title: str) -> np.ndarray:
     return np.array(picture)
 
 
-def _write_image(path: str | Path, image: np.ndarray) -> None:
-    """Encode first: ``imwrite`` fails silently, and on some systems with every path beyond ASCII."""
-    Path(path).write_bytes(cv2.imencode(Path(path).suffix, image)[1].tobytes())
+def write_image(path: str | Path, image: np.ndarray) -> Path:
+    """Write a picture, into a folder that is made where missing.
+
+    Args:
+        path: a suffix that cannot be written becomes ``.jpg``.
+        image: (H, W, 3) uint8, BGR.
+
+    Returns:
+        The file.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    path = Path(path) if cv2.haveImageWriter(str(path)) else Path(path).with_suffix(".jpg")
+    # Encoded here: ``imwrite`` fails silently, and on some systems with every path beyond ASCII.
+    encoded, content = cv2.imencode(path.suffix, image)
+    if not encoded:
+        raise UserError(f"{path}: cannot be written as an image")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content.tobytes())
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written: {error.strerror or error}") from None
+    return path
 
 
 def plot_labels(labels: Sequence[np.ndarray], names: Mapping[int, str], path: str | Path) -> None:

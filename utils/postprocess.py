@@ -35,7 +35,7 @@ def non_max_suppression(
         predictions: (B, N, 5 + C) decoded: x, y, w, h pixels, objectness and class probabilities in [0, 1].
         conf_thres: objectness and score must both be above it.
         iou_thres: of two boxes that overlap more than this the lower score goes.
-        classes: class indices to keep; None keeps all.
+        classes: keep detections of these class indices alone, after each box got its class; None keeps all.
         agnostic: suppress across classes.
         multi_label: one row for every class above ``conf_thres`` instead of the best class only.
         max_det: detections kept per image, best first.
@@ -44,10 +44,12 @@ def non_max_suppression(
         B :class:`Detections` in pixels of the network input, float32, best first.
 
     Raises:
-        ValueError: ``predictions`` is not of the shape above.
+        ValueError: ``predictions`` is not of the shape above, or ``classes`` is empty.
     """
     if predictions.ndim != 3 or predictions.shape[2] < 6:
         raise ValueError(f"expected predictions of shape (B, N, 5 + C) but got {tuple(predictions.shape)}")
+    if classes is not None and not len(classes):
+        raise ValueError("expected classes to hold at least one class index, or to be None, but got none")
     if predictions.device.type == "mps":  # has no float64
         predictions = predictions.cpu()
     found = []
@@ -63,10 +65,6 @@ def _candidates(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Boxes (n, 4) ``xyxy``, scores (n,) and classes (n,) above the threshold, best score first."""
     class_scores = rows[:, 5:] * rows[:, 4:5]
-    if classes is not None:
-        wanted = torch.zeros(class_scores.shape[1], dtype=torch.bool, device=rows.device)
-        wanted[list(classes)] = True
-        class_scores = class_scores.masked_fill(~wanted, 0.0)
     if multi_label:
         row, labels = (class_scores > conf_thres).nonzero(as_tuple=True)
         scores = class_scores[row, labels]
@@ -74,10 +72,17 @@ def _candidates(
         scores, labels = class_scores.max(dim=1)
         row = (scores > conf_thres).nonzero(as_tuple=True)[0]
         scores, labels = scores[row], labels[row]
+    if classes is not None:
+        wanted = _is_wanted(labels, classes)
+        row, scores, labels = row[wanted], scores[wanted], labels[wanted]
     boxes = xywh_to_xyxy(rows[row, :4])
     order = scores.sort(descending=True, stable=True).indices
     order = order[boxes[order].isfinite().all(dim=1)][:MAX_CANDIDATES]
     return boxes[order], scores[order], labels[order]
+
+
+def _is_wanted(labels: Tensor, classes: Sequence[int]) -> Tensor:
+    return torch.isin(labels, torch.tensor(list(classes), dtype=labels.dtype, device=labels.device))
 
 
 def _survivors(boxes: Tensor, scores: Tensor, groups: Tensor, iou_thres: float, max_det: int) -> Tensor:
@@ -103,15 +108,18 @@ def _suppress(boxes: Tensor, scores: Tensor, groups: Tensor, iou_thres: float) -
     return torchvision.ops.batched_nms(boxes.double(), scores.double(), groups, iou_thres).sort().values
 
 
-def best_score(predictions: Tensor, classes: Sequence[int] | None = None) -> float:
-    """The highest objectness times class probability of (B, N, 5 + C) predictions, whatever the thresholds.
+def best_score(predictions: Tensor, classes: Sequence[int] | None = None, multi_label: bool = False) -> float:
+    """The highest score that a detection could have, whatever the thresholds; 0 where there can be none.
 
     Args:
-        predictions: as in :func:`non_max_suppression`.
-        classes: class indices to look at; None looks at all.
+        predictions, classes, multi_label: as in :func:`non_max_suppression`.
     """
-    probabilities = predictions[..., 5:] if classes is None else predictions[..., 5:][..., list(classes)]
-    scores = predictions[..., 4:5] * probabilities
+    scores = predictions[..., 4:5] * predictions[..., 5:]
+    if multi_label:
+        scores = scores if classes is None else scores[..., list(classes)]
+    elif classes is not None:
+        scores, labels = scores.max(dim=-1)
+        scores = scores[_is_wanted(labels, classes)]
     return float(scores.max()) if scores.numel() else 0.0
 
 

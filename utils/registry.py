@@ -50,9 +50,6 @@ class Registry:
     def __iter__(self) -> Iterator[str]:
         return iter(self.names())
 
-    def __contains__(self, name: object) -> bool:
-        return name in self._entries
-
     def entry(self, name: str) -> Entry:
         """Look a name up.
 
@@ -67,14 +64,20 @@ class Registry:
         """Build an entry.
 
         Raises:
-            UserError: unknown name, or a parameter that the entry does not take.
+            UserError: unknown name, a parameter that the entry does not take, or a value that it cannot use.
         """
         build = self.entry(name).build
         known = inspect.signature(build).parameters
         for parameter in parameters:
             if parameter not in known:
                 raise unknown_name(f"parameter of the {self.kind} {name!r}", parameter, known)
-        return build(**parameters)
+        try:
+            return build(**parameters)
+        except UserError:
+            raise
+        except (TypeError, ValueError) as error:
+            given = ", ".join(f"{key}={value!r}" for key, value in parameters.items())
+            raise UserError(f"{self.kind} {name!r} cannot be built with {given or 'no parameters'}: {error}") from error
 
     def build_from(self, setting: str | Mapping[str, Any]) -> Any:
         """Build from a YAML value: a name, or ``{name: ..., parameter: ...}``.

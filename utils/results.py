@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -16,7 +15,7 @@ from torch import Tensor
 from utils.boxes import clip_boxes, xyxy_to_xywh
 from utils.datasets.image_files import read_image
 from utils.errors import UserError
-from utils.plots import draw_boxes
+from utils.plots import draw_boxes, write_image
 from utils.structures import Detections
 
 if TYPE_CHECKING:
@@ -105,10 +104,23 @@ class Result:
         return f"{self.original_hw[0]}x{self.original_hw[1]} {found or '(no detections)'}"
 
     @property
+    def is_live(self) -> bool:
+        """Whether it is a frame of a camera or stream, which may go on for ever."""
+        return self.number is not None and ("://" in self.path or self.path.isdecimal())
+
+    @property
+    def source_stem(self) -> str:
+        """File name without suffix for what belongs to the image, or to the whole video."""
+        return Path(self.path).stem if "://" not in self.path else _as_file_name(self.path)
+
+    @property
     def stem(self) -> str:
-        """File name for what belongs to this picture, without suffix; frames of a video carry their number."""
-        stem = Path(self.path).stem if "://" not in self.path else _as_file_name(self.path)
-        return stem if self.number is None else f"{stem}_{self.number}"
+        """File name without suffix for what belongs to this picture; frames of a video carry their number."""
+        return self.stem_below(self.source_stem)
+
+    def stem_below(self, source_stem: str) -> str:
+        """As :attr:`stem`, where image or video go by another name."""
+        return source_stem if self.number is None else f"{source_stem}_{self.number}"
 
     def pandas(self) -> pandas.DataFrame:
         """A table with the columns xmin, ymin, xmax, ymax, confidence, class, name."""
@@ -128,40 +140,42 @@ class Result:
         ]
         return draw_boxes(self.image, boxes, texts, classes, line_thickness)
 
-    def save(self, folder: str | Path) -> Path:
-        """Write the annotated picture into a folder, which is made where missing; returns the file."""
-        suffix = Path(self.path).suffix if self.number is None and "://" not in self.path else ""
-        return write_image(Path(folder) / f"{self.stem}{suffix or '.jpg'}", self.plot())
+    def save(self, folder: str | Path, stem: str | None = None, picture: np.ndarray | None = None) -> Path:
+        """Write the annotated picture.
 
-    def crop(self, folder: str | Path) -> list[Path]:
-        """Write every detection as a picture of its own, ``folder/<class name>/<stem>.jpg``, ``<stem>2.jpg``, ..."""
+        Args:
+            folder: made where missing.
+            stem: file name without suffix; None takes :attr:`stem`, which pictures of other folders may have too.
+            picture: what :meth:`plot` returned; None draws with its defaults.
+
+        Returns:
+            The file; its suffix is the picture's own, or ``.jpg`` where that cannot be written.
+        """
+        suffix = Path(self.path).suffix if self.number is None and "://" not in self.path else ""
+        file = Path(folder) / f"{stem or self.stem}{suffix or '.jpg'}"
+        return write_image(file, self.plot() if picture is None else picture)
+
+    def crop(self, folder: str | Path, stem: str | None = None) -> list[Path]:
+        """Write every detection as a picture of its own, ``folder/<class name>/<stem>_1.jpg``, ``<stem>_2.jpg``, ...
+
+        Args:
+            folder: made where missing.
+            stem: as for :meth:`save`.
+
+        Returns:
+            One file for each detection, in their order.
+        """
         xywh = xyxy_to_xywh(self.boxes[:, :4])
         xywh[:, 2:] = xywh[:, 2:] * CROP_GAIN + CROP_BORDER
         low, high = xywh[:, :2] - xywh[:, 2:] / 2, xywh[:, :2] + xywh[:, 2:] / 2
         corners = clip_boxes(torch.cat((low, high), dim=1), *self.original_hw).round().int().tolist()
         image, counts, written = self.image, Counter(), []
         for (left, top, right, bottom), index in zip(corners, self.boxes[:, 5].int().tolist(), strict=True):
-            counts[index] += 1
-            number = "" if counts[index] == 1 else counts[index]
-            file = Path(folder) / _as_file_name(self.names[index]) / f"{self.stem}{number}.jpg"
+            name = _as_file_name(self.names[index])
+            counts[name] += 1
+            file = Path(folder) / name / f"{stem or self.stem}_{counts[name]}.jpg"
             written.append(write_image(file, image[top:bottom, left:right]))
         return written
-
-
-def write_image(path: Path, image: np.ndarray) -> Path:
-    """Write (H, W, 3) uint8 BGR; a suffix that cannot be written becomes ``.jpg``. Returns the file.
-
-    Raises:
-        UserError: the file cannot be written.
-    """
-    if not cv2.haveImageWriter(path.name):
-        path = path.with_suffix(".jpg")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    encoded, content = cv2.imencode(path.suffix, image)
-    if not encoded:
-        raise UserError(f"{path}: cannot be written as an image")
-    path.write_bytes(content.tobytes())
-    return path
 
 
 def _as_file_name(text: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import logging
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +15,9 @@ from torch import nn
 
 from utils.hyperparameters import Hyperparameters
 from utils.optim import ModelEMA, Schedule, pending_gradients, restore_gradients
+from utils.precision import describe_type
+
+log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass
@@ -62,14 +66,16 @@ class Session:
             metrics: of its validation, or None.
         """
         options = {name: value for name, value in vars(self.options).items() if name != "resume"}
+        ema = self.ema.state_dict()
         return {
             "epoch": epoch,
             "best_fitness": self.best_fitness,
             "best_epoch": self.best_epoch,
             "metrics": metrics,
             "model": self.model.state_dict(),
-            "ema": self.ema.model.state_dict(),
-            "ema_updates": self.ema.updates,
+            "ema": ema["model"],
+            "ema_updates": ema["updates"],
+            "autocast": describe_type(self.autocast_type),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "criterion": self.criterion.state_dict(),
@@ -88,7 +94,11 @@ class Session:
         self.model.load_state_dict(checkpoint["model"])
         self.ema.load_state_dict({"model": checkpoint["ema"], "updates": checkpoint["ema_updates"]})
         self.optimizer.load_state_dict(checkpoint["optimizer"])
-        self.scaler.load_state_dict(checkpoint["scaler"])
+        if self.scaler.is_enabled() and checkpoint["scaler"]:
+            self.scaler.load_state_dict(checkpoint["scaler"])
+        if checkpoint["autocast"] != describe_type(self.autocast_type):
+            now = describe_type(self.autocast_type)
+            log.warning("the run began in %s and goes on in %s: results will differ", checkpoint["autocast"], now)
         self.criterion.load_state_dict(checkpoint["criterion"])
         restore_gradients(self.model, checkpoint["gradients"])
         self.start_epoch = checkpoint["epoch"] + 1

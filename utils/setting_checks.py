@@ -1,8 +1,12 @@
-"""Checks of numeric flags."""
+"""Checks of flags."""
 
 from __future__ import annotations
 
+import logging
+
 from utils.errors import UserError
+
+log = logging.getLogger(__name__)
 
 
 def check_fractions(**settings: float) -> None:
@@ -25,3 +29,16 @@ def check_counts(**settings: int) -> None:
     for name, value in settings.items():
         if value < 1:
             raise UserError(f"--{name.replace('_', '-')}: expected a whole number from 1 on but got {value}")
+
+
+def warn_without(needed: str, is_on: bool, **settings: object) -> None:
+    """Warn of settings, named like the flags with underscores, that say nothing without another flag.
+
+    Args:
+        needed: that other flag, ``--save-txt``.
+        is_on: whether it is given.
+        **settings: those that need it; one that is off (false or 0) is left out.
+    """
+    for name, value in settings.items():
+        if value and not is_on:
+            log.warning("--%s does nothing without %s", name.replace("_", "-"), needed)

@@ -70,7 +70,7 @@ class Batch(NamedTuple):
 
 
 class AnchorTable(NamedTuple):
-    """What is known of each of the N anchors before the network has spoken.
+    """What is known of the anchors before the network has spoken; made once per input size, on the device.
 
     Attributes:
         level: (N,) int64, index of the detection level.
@@ -78,8 +78,10 @@ class AnchorTable(NamedTuple):
         cell: (N, 2) column and row of the grid cell.
         stride: (N, 1) pixels per cell.
         size: (N, 2) anchor width and height in pixels.
-        grids: L pairs (rows, columns).
-        offsets: first anchor of each level, L values.
+        level_grid: (L, 2) columns and rows of each level.
+        level_stride: (L,) pixels per cell.
+        level_size: (L, A, 2) anchor widths and heights in pixels.
+        level_offset: (L,) int64, first anchor of each level.
     """
 
     level: Tensor
@@ -87,8 +89,10 @@ class AnchorTable(NamedTuple):
     cell: Tensor
     stride: Tensor
     size: Tensor
-    grids: tuple[tuple[int, int], ...]
-    offsets: tuple[int, ...]
+    level_grid: Tensor
+    level_stride: Tensor
+    level_size: Tensor
+    level_offset: Tensor
 
 
 class Assignment(NamedTuple):

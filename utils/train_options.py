@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from utils import distributed
 from utils.checkpoint import load_checkpoint, newest_checkpoint
 from utils.config import CommandParser, options_from
 from utils.errors import UserError
@@ -33,11 +34,19 @@ def make_parser() -> CommandParser:
     add("--batch-size", type=int, default=16, help="images per batch over all processes")
     add("--imgsz", "--img", "--img-size", type=int, default=640, help="image size in pixels, training and validation")
     add("--resume", nargs="?", const=True, default=False, help="continue a run: its last.pt, or the newest one")
+    add("--rect", action="store_true", help="rectangular batches in a fixed order, no mosaic")
     add("--nosave", action="store_true", help="save only the final checkpoint")
     add("--noval", action="store_true", help="validate only after the last epoch")
     add("--noautoanchor", action="store_true", help="keep the anchors however they fit")
     add("--noplots", action="store_true", help="draw nothing")
-    add("--cache", nargs="?", const="ram", default=None, choices=("ram", "disk"), help="keep decoded images")
+    add(
+        "--cache",
+        nargs="?",
+        const="ram",
+        default=None,
+        choices=("ram", "disk", "val"),
+        help="keep decoded images; val: only those of the val split, in memory",
+    )
     add("--device", default="", help="cpu, 0, mps (default: the first GPU, else the CPU)")
     add("--amp", default="auto", choices=AMP_CHOICES, help="network arithmetic; auto is 16 bits where it is fast")
     add("--multi-scale", action="store_true", help="vary the image size by half, batch by batch")
@@ -86,6 +95,13 @@ def _check(options: argparse.Namespace) -> None:
         if getattr(options, name) < low:
             flag = name.replace("_", "-")
             raise UserError(f"--{flag}: expected a whole number from {low} on but got {getattr(options, name)}")
+    if options.batch_size % distributed.world_size():
+        count = distributed.world_size()
+        raise UserError(f"--batch-size: expected a multiple of the {count} processes but got {options.batch_size}")
+    if options.sync_bn and distributed.world_size() == 1:
+        log.warning("--sync-bn does nothing in a single process")
+    if options.nosave and options.save_period > 0:
+        log.warning("--save-period does nothing with --nosave")
     if options.weights and Path(options.weights).suffix != ".pt":
         raise UserError(f"--weights: expected a .pt checkpoint or '' but got {options.weights!r}")
 
@@ -107,7 +123,7 @@ def resumed_options(given: Mapping[str, Any]) -> tuple[argparse.Namespace, dict[
         )
     path = newest_checkpoint() if given["resume"] is True else Path(given["resume"])
     checkpoint = load_checkpoint(path)
-    if checkpoint["epoch"] < 0 or "optimizer" not in checkpoint:
+    if checkpoint.get("epoch", -1) < 0 or "optimizer" not in checkpoint:
         raise UserError(f"{path}: this run is finished; to train on, start a new run with --weights {path}")
     options = options_from(make_parser(), {**checkpoint["opt"], **given, "resume": str(path)})
     return options, checkpoint, path.resolve().parent.parent

@@ -1,20 +1,31 @@
-"""What a training prints: its settings before, a line after each epoch."""
+"""What a training says: its settings before, a line after each epoch, and what went wrong."""
 
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Mapping, Sequence
 
 import torch
+from torch import Tensor
 
+from utils.errors import UserError
 from utils.hyperparameters import Hyperparameters
 from utils.precision import describe_type
 
+# metrics in the line after an epoch, by column of results.csv
+SCORES = {
+    "P": "metrics/precision",
+    "R": "metrics/recall",
+    "mAP50": "metrics/mAP_0.5",
+    "mAP50-95": "metrics/mAP_0.5:0.95",
+}
+
 
 def settings_text(options: argparse.Namespace, hyp: Hyperparameters) -> str:
-    """The resolved settings; options that are off are left out."""
-    shown = {name: value for name, value in vars(options).items() if value not in (None, False, [], "", [0])}
-    lines = ["options: " + ", ".join(f"{name} {value}" for name, value in shown.items())]
+    """The resolved settings; flags that are off are left out."""
+    shown = {name: value for name, value in vars(options).items() if value is not None and value is not False}
+    lines = ["options: " + ", ".join(f"{name} {value!r}" for name, value in shown.items())]
     flat = {name: value for name, value in hyp.to_mapping().items() if value is not None and name != "loss"}
     lines.append("hyper-parameters: " + ", ".join(f"{name} {_short(value)}" for name, value in flat.items()))
     loss = hyp.to_mapping()["loss"]
@@ -34,23 +45,45 @@ def data_text(
 
 
 def epoch_line(
-    epoch: int, epochs: int, losses: Mapping[str, float], scores: Mapping[str, float], seconds: float, left: float
+    epoch: int,
+    epochs: int,
+    values: Mapping[str, float],
+    seconds: float,
+    left: float,
+    device: torch.device,
 ) -> str:
     """What is printed after an epoch.
 
     Args:
         epoch: finished epoch, from 0, of ``epochs``.
-        losses: mean weighted parts.
-        scores: metrics by short name; empty where nothing was validated.
+        values: by column of results.csv; metrics are absent where nothing was validated.
         seconds: mean duration of an epoch.
         left: seconds until the end.
     """
     parts = [f"epoch {epoch + 1:>3}/{epochs}"]
-    parts += [f"{name} {value:.4f}" for name, value in losses.items()]
-    parts += [f"{name} {value:.3f}" for name, value in scores.items()]
-    if torch.cuda.is_available():
-        parts.append(f"{torch.cuda.max_memory_reserved() / 2**30:.1f} GiB")
+    for name, value in values.items():
+        if name.startswith("train/"):
+            parts.append(f"{name.removeprefix('train/').removesuffix('_loss')} {value:.4f}")
+    parts += [f"{name} {values[column]:.3f}" for name, column in SCORES.items() if column in values]
+    if device.type == "cuda":
+        parts.append(f"{torch.cuda.max_memory_reserved(device) / 2**30:.1f} GiB")
     return "  ".join([*parts, f"{seconds:.1f} s/epoch", f"{duration(left)} left"])
+
+
+def finite_means(sums: Mapping[str, Tensor], count: int, epoch: int) -> dict[str, float]:
+    """Mean loss parts of ``count`` iterations.
+
+    Raises:
+        UserError: one is not finite; the message names it.
+    """
+    means = {name: float(value) / count for name, value in sums.items()}
+    for name, value in means.items():
+        if not math.isfinite(value):
+            raise UserError(
+                f"epoch {epoch + 1}: expected a finite {name} loss but got {value}; "
+                "a lower lr0, a longer warm-up or --amp off may help"
+            )
+    return means
 
 
 def duration(seconds: float) -> str:

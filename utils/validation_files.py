@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from utils.plots import plot_batch
-from utils.prediction_files import json_rows, write_labels
+from utils.plots import NUM_PLOTTED_BATCHES, plot_batch
+from utils.prediction_files import FileStems, json_rows, label_rows, write_labels
 from utils.structures import Batch, Detections
 
-NUM_PLOTTED_BATCHES = 3
+log = logging.getLogger(__name__)
 
 
 class ValidatedBatch(NamedTuple):
@@ -53,16 +54,21 @@ class OutputFiles:
         self.save_dir, self.names = save_dir, names
         self.txt, self.conf, self.plots, self.categories = txt, conf, plots, categories
         self.json_rows: list[dict[str, Any]] = []
+        self._stems, self._ids_repeat = FileStems(), False
 
     def add(self, done: ValidatedBatch) -> None:
         """Take one batch; to be given to :func:`validate` as ``on_batch``."""
         batch = done.batch
         for path, geometry, found in zip(batch.paths, batch.geometries, done.detections, strict=True):
+            stem = self._stems.stem(Path(path).stem, path)
             if self.txt:
-                label_file = self.save_dir / "labels" / f"{Path(path).stem}.txt"
-                write_labels(label_file, found, geometry.original_hw, self.conf)
+                rows = label_rows(found, geometry.original_hw, self.conf)
+                write_labels(self.save_dir / "labels" / f"{stem}.txt", rows)
             if self.categories is not None:
                 self.json_rows += json_rows(found, path, self.categories)
+                if stem != Path(path).stem and not self._ids_repeat:
+                    self._ids_repeat = True
+                    log.warning("%s: another image has this name; in the JSON both have the same image_id", path)
         if self.plots and done.index < NUM_PLOTTED_BATCHES:
             stem = self.save_dir / f"val_batch{done.index}"
             plot_batch(batch.images, batch.targets, Path(f"{stem}_labels.jpg"), self.names, batch.paths)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from torch import Tensor
 
@@ -27,34 +29,37 @@ class AnchorRatioAssigner:
         self.anchor_t = anchor_t
 
     @torch.no_grad()
-    def __call__(self, targets: Tensor, table: AnchorTable, anchors_px: Tensor, strides: Tensor) -> Assignment:
+    def __call__(self, targets: Tensor, table: AnchorTable) -> Assignment:
         """Assign.
 
         Args:
             targets: (M, 6) image, class, x, y, w, h (``xywhn``).
-            table: the N anchors of one image.
-            anchors_px: (L, A, 2) widths and heights in pixels.
-            strides: (L,) pixels per cell.
+            table: the anchors of one image.
 
         Returns:
             P matches, each within the grid of its level; the same anchor may appear more than once.
         """
-        grids = targets.new_tensor([(cols, rows) for rows, cols in table.grids])[:, None]  # (L, 1, 2) columns, rows
+        grids = table.level_grid[:, None]  # (L, 1, 2) columns, rows
         centre = targets[None, :, 2:4] * grids  # (L, M, 2) cells
         size = targets[None, :, 4:6] * grids
-        ratio = size[:, None] / (anchors_px / strides[:, None, None])[:, :, None]  # (L, A, M, 2)
+        anchor_cells = table.level_size / table.level_stride[:, None, None]  # (L, A, 2)
+        ratio = size[:, None] / anchor_cells[:, :, None]  # (L, A, M, 2)
         fits = torch.maximum(ratio, 1 / ratio).amax(dim=-1) < self.anchor_t  # (L, A, M)
 
         near = _near_cells(centre, grids)  # (5, L, M)
         neighbour, level, shape, target = (fits[None] & near[:, :, None]).nonzero(as_tuple=True)
-        shift = targets.new_tensor(NEIGHBOURS)[neighbour]
-        cell = (centre[level, target] + shift).floor().long()
-        col, row = torch.minimum(cell.clamp(min=0), grids[level, 0].long() - 1).unbind(dim=1)
-
-        offsets = torch.tensor(table.offsets, device=targets.device)[level]
-        num_rows, num_cols = grids[level, 0, 1].long(), grids[level, 0, 0].long()
-        anchor = offsets + (shape * num_rows + row) * num_cols + col
+        cell = (centre[level, target] + _neighbours(targets.device, targets.dtype)[neighbour]).floor()
+        num_cols, num_rows = table.level_grid[level].long().unbind(dim=1)
+        col, row = torch.minimum(cell.clamp(min=0), table.level_grid[level] - 1).long().unbind(dim=1)
+        anchor = table.level_offset[level] + (shape * num_rows + row) * num_cols + col
         return Assignment(image=targets[target, 0].long(), anchor=anchor, target=target)
+
+
+@functools.cache
+def _neighbours(device: torch.device, dtype: torch.dtype) -> Tensor:
+    """NEIGHBOURS as a (5, 2) tensor; kept, because making one in every step would wait for the device."""
+    with torch.inference_mode(False):
+        return torch.tensor(NEIGHBOURS, device=device, dtype=dtype)
 
 
 def _near_cells(centre: Tensor, grids: Tensor) -> Tensor:

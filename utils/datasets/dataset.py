@@ -7,6 +7,7 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from utils.datasets.colour import jitter_to_rgb
+from utils.datasets.copy_paste import copy_paste
 from utils.datasets.description import DataDescription
 from utils.datasets.flip import random_flip
 from utils.datasets.letterbox import GREY, fit_size, letterbox, rectangular_shapes
@@ -33,7 +34,8 @@ class DetectionDataset(Dataset):
         split: ``train``, ``val`` or ``test``.
         image_size: side of the network's input in pixels.
         hyp: hyper-parameters, of which the augmentations are read; the defaults where None.
-        augment: mosaic, mixup, perspective, colour, flips.
+        augment: mosaic, copy-paste, mixup, perspective, colour, flips. An image that can no longer be decoded is grey,
+            and then without objects; where nothing is augmented it keeps them, to be counted as missed.
         rect: order the images by aspect ratio and give each batch the smallest shape that holds it; no mosaic.
         batch_size: of the loader, for ``rect``.
         stride: largest stride of the network, for ``rect``.
@@ -126,14 +128,17 @@ class DetectionDataset(Dataset):
         """This image and three others, warped to the network's input."""
         partners = rng.integers(len(self), size=3).tolist()
         canvas, objects = mosaic([self._load(each) for each in (index, *partners)], self.image_size, rng)
+        canvas, objects = copy_paste(canvas, objects, self.hyp.copy_paste, rng)
         return random_perspective(canvas, objects, (self.image_size, self.image_size), self.hyp, rng)
 
     def _load(self, index: int) -> tuple[np.ndarray, Objects]:
-        """The resized image and its objects in its pixels; grey and without objects where it cannot be decoded."""
+        """The resized image and its objects in its pixels; grey where it cannot be decoded."""
         image = self._pixels[index]
         if image is None:
             height, width = fit_size(*self.sizes_hw[index].tolist(), self.image_size)
-            return np.full((height, width, 3), GREY, np.uint8), Objects.none()
+            image = np.full((height, width, 3), GREY, np.uint8)
+            if self.augment:  # nothing to learn there; in validation its objects count as missed
+                return image, Objects.none()
         return image, Objects.from_labels(self.labels[index], self.polygons[index], *image.shape[:2])
 
     def _letterboxed(self, index: int, scale_up: bool) -> tuple[np.ndarray, Objects, ImageGeometry]:

@@ -9,15 +9,27 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import yaml
-
 from utils.datasets.shapes import ShapesSettings, generated_root
 from utils.errors import UserError, unknown_name
+from utils.yaml_files import key_lines, load_yaml
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SPLITS = ("train", "val", "test")
 FORMATS = ("yolo", "voc")
 KEYS = ("path", *SPLITS, "names", "nc", "format", "defaults", "generator", "download")
+# What labelling services and collections write beside it; it says nothing that training depends on.
+FOREIGN_KEYS = (
+    "roboflow",
+    "info",
+    "description",
+    "author",
+    "contributor",
+    "date",
+    "license",
+    "licenses",
+    "url",
+    "version",
+)
 
 
 @dataclass(frozen=True)
@@ -80,20 +92,21 @@ def read_data_yaml(path: Path) -> DataDescription:
 
     ``path`` is the root: absolute, or relative to DATASETS_DIR (a leading ``../datasets`` stands for that folder);
     where ``train`` is not found there, relative to the repository or to the folder of the YAML if it is found there.
-    Without ``path`` the root is the folder of the YAML. ``names`` is a list, or a mapping from 0, 1, ... to names. An
-    explicit ``nc`` must agree with it.
+    Without ``path`` the root is the folder of the YAML. ``names`` is a list, or a mapping from 0, 1, ... to names.
+    The keys of other programs in ``FOREIGN_KEYS`` have no effect.
 
     Raises:
-        UserError: not a YAML mapping, an unknown or missing key, a value of the wrong kind; names file and line.
+        UserError: not a YAML mapping, an unknown, repeated or missing key, a value of the wrong kind, or an explicit
+            ``nc`` that is not the number of names; names file and line.
     """
     path = Path(path)
-    values, lines = _load(path)
+    values, lines = load_yaml(path), key_lines(path)
 
-    def where(key: str) -> str:
-        return f"{path}:{lines.get(str(key), 1)}"
+    def where(key: object) -> str:
+        return f"{path}:{lines.get((str(key),), 1)}"
 
     for key in values:
-        if key not in KEYS:
+        if key not in KEYS and key not in FOREIGN_KEYS:
             raise unknown_name("key", key, KEYS, where(key))
     for key in ("train", "val", "names"):
         if values.get(key) is None:
@@ -127,22 +140,6 @@ def read_data_yaml(path: Path) -> DataDescription:
         generator=generator,
         download=str(values.get("download") or "").strip(),
     )
-
-
-def _load(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
-    """The mapping of a YAML file, and the line of each of its keys."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: expected a data YAML but it cannot be read: {error}") from None
-    try:
-        values, tree = yaml.safe_load(text), yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: expected YAML but it cannot be parsed: {' '.join(str(error).split())}") from None
-    if not isinstance(values, dict):
-        raise UserError(f"{path}: expected a mapping with 'train', 'val' and 'names' but got {type(values).__name__}")
-    lines = {node.value: node.start_mark.line + 1 for node, _ in tree.value}
-    return values, lines
 
 
 def _names(value: Any, where: str) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from utils.datasets.objects import Objects, Polygons
+from utils.datasets.objects import Objects
 from utils.hyperparameters import Hyperparameters
 
 
@@ -15,14 +15,7 @@ def random_flip(
     """Turn an image and its objects upside down with probability ``flipud``, left to right with ``fliplr``."""
     upside_down, left_right = rng.random(2) < (hyp.flipud, hyp.fliplr)
     if upside_down:
-        image, objects = cv2.flip(image, 0), _mirror(objects, 1, image.shape[0])
+        image, objects = cv2.flip(image, 0), objects.mirror(1, image.shape[0])
     if left_right:
-        image, objects = cv2.flip(image, 1), _mirror(objects, 0, image.shape[1])
+        image, objects = cv2.flip(image, 1), objects.mirror(0, image.shape[1])
     return image, objects
-
-
-def _mirror(objects: Objects, axis: int, length: int) -> Objects:
-    boxes, points = objects.boxes.copy(), objects.polygons.points.copy()
-    boxes[:, [axis, axis + 2]] = length - objects.boxes[:, [axis + 2, axis]]
-    points[:, axis] = length - points[:, axis]
-    return Objects(objects.classes, boxes, Polygons(points, objects.polygons.owner))

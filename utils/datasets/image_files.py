@@ -19,20 +19,18 @@ END_MARKERS = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"
 
 
 def list_images(description: DataDescription, split: str) -> list[str]:
-    """Every image of a split, sorted, each once. The files of lists are not looked at.
+    """Every image of a split, sorted; one that is listed twice comes twice. The files of lists are not looked at.
 
     Raises:
         UserError: the split or its files do not exist, or hold no image.
     """
     lister = _voc_images if description.format == "voc" else _yolo_images
-    found: set[str] = set()
-    for source in description.require(split):
-        found.update(lister(source, description))
+    found = sorted(image for source in description.require(split) for image in lister(source, description))
     if not found:
         sources = ", ".join(map(str, description.splits[split]))
         known = " ".join(IMAGE_SUFFIXES)
         raise UserError(f"{description.file}: {split}: expected images in {sources} but found none. Suffixes: {known}")
-    return sorted(found)
+    return found
 
 
 def _yolo_images(source: Path, description: DataDescription) -> list[str]:

@@ -97,6 +97,13 @@ class Objects(NamedTuple):
         polygons = Polygons(self.polygons.points * factor + shift, self.polygons.owner)
         return Objects(self.classes, self.boxes * np.tile(factor, 2) + np.tile(shift, 2), polygons)
 
+    def mirror(self, axis: int, length: float) -> Objects:
+        """As in a mirror: left to right in an image ``length`` pixels wide (axis 0), or upside down (axis 1)."""
+        boxes, points = self.boxes.copy(), self.polygons.points.copy()
+        boxes[:, [axis, axis + 2]] = length - self.boxes[:, [axis + 2, axis]]
+        points[:, axis] = length - points[:, axis]
+        return Objects(self.classes, boxes, Polygons(points, self.polygons.owner))
+
     def clip(self, height: float, width: float) -> Objects:
         """Clipped to an image of this size; a box that has an outline becomes the bounds of the outline's visible part.
 

@@ -36,7 +36,7 @@ class PixelStore:
         smooth: shrink by averaging areas, for validation; otherwise bilinearly.
         cache: ``"ram"`` reads all images now and keeps them, worker processes share them where they are forked;
             ``"disk"`` keeps them as arrays in the cache folder; both are left off, with a warning, where the space does
-            not suffice. None keeps recent ones only.
+            not suffice, in memory for every training process on this machine. None keeps recent ones only.
         progress: show a bar where stderr is a terminal.
     """
 
@@ -54,6 +54,7 @@ class PixelStore:
         self._image_size, self._smooth = image_size, smooth
         self._recent: OrderedDict[int, np.ndarray] = OrderedDict()
         self._recent_bytes = 0
+        self._reported: set[str] = set()
         self._all: list[np.ndarray | None] | None = None
         self._folder: Path | None = None
         if cache == "ram" and self._fits(_free_memory(), "memory"):
@@ -89,7 +90,7 @@ class PixelStore:
                 LOGGER.warning("the cached image %s is damaged and made anew: %s", file, error)
         image = read_image(self._paths[index])
         if image is None:
-            LOGGER.warning("%s: the image cannot be decoded; an empty grey one takes its place", self._paths[index])
+            self._report_unreadable(self._paths[index])
             return None
         image = resize_to_fit(image, self._image_size, smooth=self._smooth)
         if file is not None:
@@ -99,6 +100,12 @@ class PixelStore:
                 LOGGER.warning("images are not cached on disk: %s", error)
                 self._folder = None
         return image
+
+    def _report_unreadable(self, path: str) -> None:
+        """Warn once: an image is asked for in every epoch, and repeatedly by mosaics."""
+        if path not in self._reported:
+            self._reported.add(path)
+            LOGGER.warning("%s: the image cannot be decoded; a grey one takes its place", path)
 
     def _array_file(self, index: int) -> Path | None:
         """Where the array of an image belongs: named by file, its size and time, and the way it was resized."""
@@ -131,12 +138,13 @@ class PixelStore:
 
 
 def _free_memory() -> int:
-    """Bytes that can be taken without swapping; 0 where the system does not tell."""
+    """Bytes that each training process here can take without swapping; 0 where the system does not tell."""
+    processes = max(int(os.environ.get("LOCAL_WORLD_SIZE") or 1), 1)  # set by torchrun
     try:
         for line in Path("/proc/meminfo").read_text().splitlines():
             if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+                return int(line.split()[1]) * 1024 // processes
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // processes
     except (OSError, ValueError, AttributeError):
         return 0
 

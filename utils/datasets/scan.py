@@ -39,7 +39,7 @@ class ScanReport(NamedTuple):
         missing: images without one; they are background.
         empty: images whose label file holds no object.
         corrupt: images left out.
-        problems: messages about rows and images that were left out.
+        problems: messages about rows and images that were left out, each once.
     """
 
     found: int
@@ -131,7 +131,7 @@ def _scan(description: DataDescription, split: str, images: Sequence[str], progr
     problems += [problem for annotation in annotations for problem in annotation.problems]
     found = sum(annotation.found for annotation in annotations)
     empty = sum(annotation.found and len(annotation.labels) == 0 for annotation in annotations)
-    report = ScanReport(found, len(usable) - found, empty, len(images) - len(usable), tuple(problems))
+    report = ScanReport(found, len(usable) - found, empty, len(images) - len(usable), tuple(dict.fromkeys(problems)))
     return ScannedSplit(
         [path for path, _, _ in usable],
         np.array([size_hw for _, size_hw, _ in usable], np.int64).reshape(-1, 2),

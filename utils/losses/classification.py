@@ -94,6 +94,7 @@ def build_focal(gamma: float = 1.5, alpha: float = 0.25) -> ScoreLoss:
     def focal(logits: Tensor, targets: Tensor, weight: Tensor | None) -> Tensor:
         probability = logits.sigmoid()
         miss = targets * (1 - probability) + (1 - targets) * probability
+        miss = miss.clamp(min=torch.finfo(miss.dtype).tiny)  # for 0 < gamma < 1 the power has no derivative at 0
         balance = targets * alpha + (1 - targets) * (1 - alpha)
         return balance * miss.pow(gamma) * _cross_entropy(logits, targets, weight)
 

@@ -16,7 +16,7 @@ from utils.assigners import ASSIGNERS
 from utils.boxes import build_anchor_table, decode_cell_boxes, elementwise_iou, flatten_levels, xywh_to_xyxy
 from utils.errors import UserError
 from utils.hyperparameters import Hyperparameters
-from utils.losses import BOX_LOSSES, SCORE_LOSSES, BoxContext, SimilarityLoss
+from utils.losses import BOX_LOSSES, SCORE_LOSSES, BoxContext, BoxLoss, SimilarityLoss
 from utils.structures import AnchorTable, Assignment, LossOutput
 
 # Objectness weight of each level, finest first: fine levels have many cells and few objects.
@@ -57,15 +57,10 @@ class Criterion(nn.Module):
         self.num_classes = num_classes
         self._anchors_px = anchors_px.detach().cpu().double()  # copied to the device with each new table
         self.strides = tuple(float(stride) for stride in strides)
-        self.box_loss = BOX_LOSSES.build_from(hyp.loss.box)  # a module: its state is part of this one's
+        self.box_loss = _build_box_loss(hyp)  # a module: its state is part of this one's
         self.score_loss = SCORE_LOSSES.build_from(_score_setting(hyp))
         self.assigner = _build_assigner(hyp)
         self.objectness_target = hyp.loss.objectness_target
-        if self.objectness_target == "box" and not isinstance(self.box_loss, SimilarityLoss):
-            raise UserError(
-                f"objectness_target: box needs a box loss that is 1 - similarity, but {self.box_loss.name} is none; "
-                "expected objectness_target: iou or one, or another box loss"
-            )
         self.gains = {
             "box": hyp.box * 3 / num_levels,
             "obj": hyp.obj * (image_size / 640) ** 2 * 3 / num_levels,
@@ -115,9 +110,7 @@ class Criterion(nn.Module):
         anchor_cells = (table.size / table.stride)[anchor]
         pred_boxes = xywh_to_xyxy(decode_cell_boxes(pred[:, :4], anchor_cells))
         target_boxes = xywh_to_xyxy(self.target_boxes(targets, table, assignment))
-        rows, cols = table.grids[0]
-        image_wh = (cols * self.strides[0], rows * self.strides[0])
-        context = BoxContext(table.stride[anchor], image_wh)
+        context = BoxContext(table.stride[anchor], table.level_grid[0] * self.strides[0])
         # once in every step, also without positives: losses with state count the calls, in all processes alike
         box_loss = self.box_loss(pred_boxes, target_boxes, context=context)
 
@@ -178,9 +171,19 @@ def check_loss_settings(hyp: Hyperparameters) -> None:
     Raises:
         UserError: unknown loss, assigner or parameter, or settings that contradict each other.
     """
-    BOX_LOSSES.build_from(hyp.loss.box)
+    _build_box_loss(hyp)
     SCORE_LOSSES.build_from(_score_setting(hyp))
     _build_assigner(hyp)
+
+
+def _build_box_loss(hyp: Hyperparameters) -> BoxLoss:
+    loss = BOX_LOSSES.build_from(hyp.loss.box)
+    if hyp.loss.objectness_target == "box" and not isinstance(loss, SimilarityLoss):
+        raise UserError(
+            f"objectness_target: box needs a box loss that is 1 - similarity, but {loss.name} is none; "
+            "expected objectness_target: iou or one, or another box loss"
+        )
+    return loss
 
 
 def _score_setting(hyp: Hyperparameters) -> str | dict:

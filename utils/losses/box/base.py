@@ -16,6 +16,7 @@ from utils.registry import Registry
 BOX_LOSSES = Registry("box loss")
 
 Formula = Callable[[Tensor, Tensor, float], Tensor]
+ImageSize = tuple[float, float] | Tensor
 
 
 class BoxContext(NamedTuple):
@@ -23,11 +24,11 @@ class BoxContext(NamedTuple):
 
     Attributes:
         stride: pixels per unit of the boxes, a number or (N, 1); None for boxes in pixels.
-        image_wh: width and height in pixels of the image that the network sees, or None if unknown.
+        image_wh: width and height in pixels of the image that the network sees, a pair or (2,), or None if unknown.
     """
 
     stride: Tensor | float | None = None
-    image_wh: tuple[float, float] | None = None
+    image_wh: ImageSize | None = None
 
 
 NO_CONTEXT = BoxContext()
@@ -68,7 +69,7 @@ class BoxLoss(nn.Module):
         self.settings = settings
         self._formula = formula
 
-    def compute(self, pred: Tensor, target: Tensor, eps: float, image_wh: tuple[float, float] | None) -> Tensor:
+    def compute(self, pred: Tensor, target: Tensor, eps: float, image_wh: ImageSize | None) -> Tensor:
         """Loss (N,) of boxes that are checked, in float32 or wider, and in pixels where ``pixels`` says so."""
         return self._formula(pred, target, eps)
 
@@ -131,7 +132,7 @@ class SimilarityLoss(BoxLoss):
         super().__init__(name, formula, value_range, pixels=pixels, **settings)
         self.additive = additive
 
-    def compute(self, pred: Tensor, target: Tensor, eps: float, image_wh: tuple[float, float] | None) -> Tensor:
+    def compute(self, pred: Tensor, target: Tensor, eps: float, image_wh: ImageSize | None) -> Tensor:
         """1 - similarity, (N,)."""
         return 1 - self._formula(pred, target, eps)
 

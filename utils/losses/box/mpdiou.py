@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from utils.errors import UserError
-from utils.losses.box.base import BOX_LOSSES, SimilarityLoss, number
+from utils.losses.box.base import BOX_LOSSES, ImageSize, SimilarityLoss, number
 from utils.losses.box.geometry import iou_of
 
 
@@ -19,7 +19,7 @@ class MinimumPointDistanceIoU(SimilarityLoss):
         super().__init__("mpdiou", None, (0.0, math.inf), pixels=True, image_size=image_size)
         self.image_wh = image_wh
 
-    def compute(self, pred: Tensor, target: Tensor, eps: float, image_wh: tuple[float, float] | None) -> Tensor:
+    def compute(self, pred: Tensor, target: Tensor, eps: float, image_wh: ImageSize | None) -> Tensor:
         """1 - IoU + (d_tl^2 + d_br^2) / (W^2 + H^2), (N,)."""
         width, height = self.image_wh if image_wh is None else image_wh
         squared_distances = (pred - target).square().sum(dim=1)  # of the top-left and the bottom-right corners

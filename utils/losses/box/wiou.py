@@ -9,7 +9,7 @@ from torch import Tensor
 
 from utils import distributed
 from utils.errors import UserError
-from utils.losses.box.base import BOX_LOSSES, BoxLoss, number
+from utils.losses.box.base import BOX_LOSSES, BoxLoss, ImageSize, number
 from utils.losses.box.geometry import box_sides, boxes_to_centres, iou_and_union
 
 
@@ -33,7 +33,7 @@ class WiseIoU(BoxLoss):
         self.version, self.alpha, self.delta, self.momentum = version, alpha, delta, momentum
         self.register_buffer("mean_iou_loss", torch.ones(()))
 
-    def compute(self, pred: Tensor, target: Tensor, eps: float, image_wh: tuple[float, float] | None) -> Tensor:
+    def compute(self, pred: Tensor, target: Tensor, eps: float, image_wh: ImageSize | None) -> Tensor:
         """gain * exp(rho^2 / c^2) * (1 - IoU), (N,)."""
         sides = box_sides(pred, target)
         iou_loss = 1 - iou_and_union(sides, eps)[0]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from utils.errors import UserError
-from utils.losses.box.base import BOX_LOSSES, BoxLoss, Formula, SimilarityLoss, number
+from utils.losses.box.base import BOX_LOSSES, BoxLoss, Formula, ImageSize, SimilarityLoss, number
 from utils.losses.box.geometry import boxes_to_centres, iou_of
 
 
@@ -30,7 +30,7 @@ class ExchangedIoU(BoxLoss):
         self.inside = inside
         self._replacement = replacement
 
-    def compute(self, pred: Tensor, target: Tensor, eps: float, image_wh: tuple[float, float] | None) -> Tensor:
+    def compute(self, pred: Tensor, target: Tensor, eps: float, image_wh: ImageSize | None) -> Tensor:
         """L + IoU - replacement, (N,)."""
         difference = iou_of(pred, target, eps) - self._replacement(pred, target, eps)
         return self.inside.compute(pred, target, eps, image_wh) + difference

@@ -115,7 +115,7 @@ def _exponent(loss: str, name: str, value: float) -> float:
     paper="Li et al., Generalized Focal Loss, NeurIPS 2020, arXiv:2006.04388",
 )
 def build_qfocal(beta: float = 2.0) -> ScoreLoss:
-    """Quality focal loss, |y - p|^beta BCE(p, y): Li et al., arXiv:2006.04388, equation 5. Least, 0, at p = y.
+    """Quality focal loss, |y - p|^beta BCE(p, y): Li et al., arXiv:2006.04388. Least, 0, at p = y.
 
     Args:
         beta: 0, which leaves cross-entropy, or >= 1: how fast scores near their target fade.
@@ -159,7 +159,7 @@ def build_varifocal(alpha: float = 0.75, gamma: float = 2.0) -> ScoreLoss:
     paper="Huang et al., DEIM, CVPR 2025, arXiv:2412.04234",
 )
 def build_mal(gamma: float = 1.5) -> ScoreLoss:
-    """Matchability-aware loss: Huang et al., arXiv:2412.04234, equation 4, with the detached weight of its code.
+    """Matchability-aware loss: Huang et al., arXiv:2412.04234, with the detached weight of its code.
 
     The target of a positive is y^gamma and its weight 1, so that a confident score for a poor box is expensive (in the
     varifocal loss it is cheap). A negative weighs p^gamma, without gradient (the star).

@@ -22,7 +22,7 @@ def eiou_similarity(pred: Tensor, target: Tensor, eps: float) -> Tensor:
     """EIoU = IoU - rho^2 / c^2 - dw^2 / cw^2 - dh^2 / ch^2, (N,) in [-2.25, 1], of (N, 4) ``xyxy`` boxes.
 
     The side terms compare widths with widths and heights with heights (not the centre offsets, as one well-known
-    baseline does): Zhang et al., arXiv:2101.08158, section 4.2. Not the "Extended IoU" of the same abbreviation, which
+    baseline does): Zhang et al., arXiv:2101.08158. Not the "Extended IoU" of the same abbreviation, which
     is not 0 for equal boxes. The least value is that of a point on a corner of the other box.
     """
     sides = box_sides(pred, target)
@@ -40,7 +40,7 @@ def build_eiou() -> SimilarityLoss:
 
 @BOX_LOSSES.register("focal_eiou", formula="IoU^gamma EIoU loss, the weight detached", range=(0.0, 3.25), paper=PAPER)
 def build_focal_eiou(gamma: float = 0.5) -> BoxLoss:
-    """Focal-EIoU loss, IoU^gamma (1 - EIoU), range [0, 3.25]: good boxes count more; arXiv:2101.08158, section 4.3.
+    """Focal-EIoU loss, IoU^gamma (1 - EIoU), range [0, 3.25]: good boxes count more; arXiv:2101.08158.
 
     The weight carries no gradient: with one, 0 would be reached by losing all overlap, with an infinite slope there.
     Boxes that do not overlap weigh nothing. The value is no similarity: it is 0 for the best and for the worst box.

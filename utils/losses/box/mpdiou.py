@@ -33,7 +33,7 @@ class MinimumPointDistanceIoU(SimilarityLoss):
     paper="Ma and Xu, MPDIoU, arXiv:2307.07662",
 )
 def build_mpdiou(image_size: float | list[float] = 640) -> MinimumPointDistanceIoU:
-    """MPDIoU loss, range [0, 3) for boxes inside the image: Ma and Xu, arXiv:2307.07662, algorithm 1.
+    """MPDIoU loss, range [0, 3) for boxes inside the image: Ma and Xu, arXiv:2307.07662.
 
     d are the distances of the top-left and of the bottom-right corners, W and H the sides of the input image. Boxes and
     image must share one unit, so the boxes are brought to pixels. In training the criterion passes the size of the

@@ -16,7 +16,7 @@ from utils.losses.box.geometry import boxes_to_centres
     paper="Wang et al., Normalized Gaussian Wasserstein Distance, arXiv:2110.13389",
 )
 def build_nwd(constant: float = 12.8) -> SimilarityLoss:
-    """NWD loss, 1 - exp(-W / C), range [0, 1]: Wang et al., arXiv:2110.13389, equations 8 to 10.
+    """NWD loss, 1 - exp(-W / C), range [0, 1]: Wang et al., arXiv:2110.13389.
 
     W^2 = dx^2 + dy^2 + (dw^2 + dh^2) / 4 is the squared Wasserstein distance of the Gaussians with the boxes' centres
     and half sides. C is a length in pixels, so the boxes are brought to pixels: the same offset costs the same for

@@ -30,7 +30,7 @@ def distance_cost(pred: Tensor, target: Tensor, sides: Sides, eps: float) -> Ten
     paper="Gevorgyan, SIoU Loss, arXiv:2205.12740",
 )
 def build_siou(theta: float = 4.0) -> SimilarityLoss:
-    """SIoU loss, 1 - IoU + (distance + shape) / 2, range [0, 3): Gevorgyan, arXiv:2205.12740, equations 1 to 10.
+    """SIoU loss, 1 - IoU + (distance + shape) / 2, range [0, 3): Gevorgyan, arXiv:2205.12740.
 
     distance: see :func:`distance_cost`. shape: (1 - e^-a)^theta + (1 - e^-b)^theta with a = |dw| / max(w_p, w_t) and b
     the same of the heights.

@@ -69,7 +69,7 @@ class WiseIoU(BoxLoss):
     paper="Tong et al., Wise-IoU, arXiv:2301.10051",
 )
 def build_wiou(version: int = 3, alpha: float = 1.9, delta: float = 3.0, momentum: float = 0.01) -> WiseIoU:
-    """WIoU loss: Tong et al., arXiv:2301.10051, equations 5 to 13; range [0, e) of version 1, no bound of version 2.
+    """WIoU loss: Tong et al., arXiv:2301.10051; range [0, e) of version 1, no bound of version 2.
 
     Stars and m carry no gradient: m is the running mean of L, c the diagonal of the enclosing box. Version 1 amplifies
     by distance, 2 gives worse boxes more weight, 3 (range [0, alpha^delta / (delta ln alpha))) gives most weight to

@@ -57,7 +57,7 @@ def _exchange(name: str, of: Any, replacement: Formula, **settings: Any) -> Exch
 def build_inner(of: str | Mapping[str, Any] = "ciou", ratio: float = 0.7) -> ExchangedIoU:
     """Inner-IoU around any loss L: L + IoU - IoU of auxiliary boxes, both boxes scaled about their own centres.
 
-    Zhang et al., arXiv:2311.02877, equations 9 to 13. Auxiliary boxes smaller than the boxes ask for more precision,
+    Zhang et al., arXiv:2311.02877. Auxiliary boxes smaller than the boxes ask for more precision,
     larger ones attract from farther. Range: that of L, and up to 1 beyond where L is not 1 - IoU plus a penalty.
 
     Args:
@@ -83,7 +83,7 @@ def build_inner(of: str | Mapping[str, Any] = "ciou", ratio: float = 0.7) -> Exc
     paper="Zhang and Zhang, Focaler-IoU, arXiv:2401.10525",
 )
 def build_focaler(of: str | Mapping[str, Any] = "ciou", d: float = 0.0, u: float = 0.95) -> ExchangedIoU:
-    """Focaler-IoU around any loss L: its IoU stretched linearly from [d, u] to [0, 1]; arXiv:2401.10525, equation 4.
+    """Focaler-IoU around any loss L: its IoU stretched linearly from [d, u] to [0, 1]; arXiv:2401.10525.
 
     Outside (d, u) the IoU term has no gradient and the penalty of L is alone. Range as of :func:`build_inner`.
 

@@ -59,8 +59,12 @@ SETTINGS = [
 
 
 def label(setting: object) -> str:
-    """A short name for a test id."""
-    return " ".join(str(value) for value in setting.values()) if isinstance(setting, dict) else str(setting)
+    """A short name for a test id, the same in every run."""
+    if isinstance(setting, dict):
+        return " ".join(str(value) for value in setting.values())
+    if isinstance(setting, float):
+        return f"{setting:.4g}"
+    return getattr(setting, "__name__", str(setting))
 
 
 def build(setting: dict) -> BoxLoss:

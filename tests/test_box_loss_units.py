@@ -25,6 +25,14 @@ def test_boxes_in_cells_with_a_stride_cost_what_boxes_in_pixels_cost(setting: di
     assert torch.allclose(in_cells, in_pixels, atol=1e-5)
 
 
+@pytest.mark.parametrize("setting", [entry for entry in SETTINGS if not build(entry).pixels], ids=label)
+def test_losses_of_ratios_stay_in_cells_to_the_last_bit(setting: dict) -> None:
+    """Coordinates in cells are near 1, where floats are dense."""
+    pred, target = (boxes.float() for boxes in random_pairs(60))
+    plain = build(setting)(pred, target)
+    assert torch.equal(build(setting)(pred, target, context=BoxContext(12.7, IMAGE_WH)), plain)
+
+
 @pytest.mark.parametrize("name", ["l1", "mpdiou", "nwd", "smooth_l1"])
 def test_wrappers_pass_the_unit_and_the_image_on(name: str) -> None:
     pred, target = random_pairs(30)

@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from models import DetectionModel
 from models.loading import load_model, model_from_weights, new_model
@@ -24,22 +23,16 @@ from models.yolo import describe
 from utils import distributed
 from utils.autoanchor import fit_anchors
 from utils.checkpoint import load_checkpoint, save_checkpoint, strip_checkpoint
-from utils.config import (
-    find_file,
-    increment_path,
-    load_hyperparameters,
-    progress_bar,
-    run_main,
-    select_device,
-    setup_logging,
-)
+from utils.commandline import images_bar, increment_path, run_main, select_device, setup_logging
+from utils.config import find_file, load_hyperparameters
 from utils.criterion import Criterion, check_loss_settings
 from utils.datasets import DataDescription, DetectionDataset, build_loader, multi_scale_size, read_data_yaml
 from utils.hyperparameters import Hyperparameters
 from utils.image_size import fitting_image_size
 from utils.metrics import Metrics
+from utils.network_input import rescale, to_network_input
 from utils.optim import ModelEMA, Schedule, build_optimizer, freeze
-from utils.plots import plot_batch, plot_labels, plot_results
+from utils.plots import NUM_PLOTTED_BATCHES, plot_batch, plot_labels, plot_results
 from utils.precision import autocast_type
 from utils.reproducibility import reproducible
 from utils.runlog import RunLog
@@ -50,8 +43,7 @@ from utils.validation_files import OutputFiles
 from val import Validation, iou_table, metrics_table, validate
 
 MAX_GRADIENT_NORM = 10.0
-NUM_PLOTTED_BATCHES = 3
-CHECK_EVERY = 50  # iterations between looks at the losses, each of which waits for the device
+CHECK_EVERY = 10  # iterations between looks at the losses, each of which waits for the device
 
 log = logging.getLogger(__name__)
 
@@ -91,14 +83,14 @@ def train_one_epoch(session: Session, epoch: int) -> dict[str, float]:
     session.train_loader.set_epoch(epoch)
     num_batches = len(session.train_loader)
     sums: dict[str, Tensor] = {}
-    bar = progress_bar(session.train_loader, total=num_batches, desc=f"epoch {epoch + 1}/{options.epochs}")
-    for index, batch in enumerate(bar):
+    bar = images_bar(len(session.train_loader.dataset), f"epoch {epoch + 1}/{options.epochs}")
+    for index, batch in enumerate(session.train_loader):
         iteration = epoch * num_batches + index
         accumulate = session.schedule.apply(session.optimizer, iteration)
         images = to_network_input(batch.images, device)
         if options.multi_scale:
             size = multi_scale_size(options.imgsz, max(session.model.stride), options.seed, epoch, index)
-            images = functional.interpolate(images, size=(size, size), mode="bilinear", align_corners=False)
+            images = rescale(images, size, max(session.model.stride))
         with torch.autocast(device.type, session.autocast_type, enabled=session.autocast_type is not None):
             raw = network(images)
         loss = session.criterion(raw, batch.targets.to(device, non_blocking=True))
@@ -116,13 +108,9 @@ def train_one_epoch(session: Session, epoch: int) -> dict[str, float]:
             means = finite_means(sums, index + 1, epoch)
             shown = {name: f"{value:.4f}" for name, value in means.items()}
             bar.set_postfix(shown | {"objects": len(batch.targets), "size": images.shape[-1]}, refresh=False)
+        bar.update(len(images) * distributed.world_size())
+    bar.close()
     return means
-
-
-def to_network_input(images: Tensor, device: torch.device) -> Tensor:
-    """(B, 3, H, W) uint8 to floats in [0, 1] on the device, channels last."""
-    images = images.to(device, non_blocking=True).contiguous(memory_format=torch.channels_last)
-    return images.float() / 255
 
 
 def optimizer_step(session: Session) -> None:
@@ -249,9 +237,7 @@ def _hyperparameters(options: argparse.Namespace, checkpoint: Mapping[str, Any] 
     if checkpoint is not None:
         return Hyperparameters.from_mapping(checkpoint["hyp"], "checkpoint")
     direct = {} if options.label_smoothing is None else {"label_smoothing": options.label_smoothing}
-    hyp = load_hyperparameters(options.hyp, options.set, **direct)
-    check_loss_settings(hyp)
-    return hyp
+    return load_hyperparameters(options.hyp, options.set, validate=check_loss_settings, **direct)
 
 
 def _build_network(

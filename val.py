@@ -34,6 +34,7 @@ from utils.errors import UserError, unknown_name
 from utils.image_size import DEFAULT_IMAGE_SIZE, fitting_image_size
 from utils.metrics import DetectionEvaluator, Metrics
 from utils.metrics.report import iou_table, metrics_table
+from utils.network_input import to_network_input
 from utils.postprocess import non_max_suppression, scale_boxes
 from utils.prediction_files import category_ids
 from utils.setting_checks import check_counts, check_fractions, warn_without
@@ -115,7 +116,7 @@ def validate(
     try:
         for index, batch in enumerate(loader):
             watch.start()
-            images = batch.images.to(device, non_blocking=True).float() / 255
+            images = to_network_input(batch.images, device)
             watch.lap("preprocess")
             with torch.autocast(device.type, half_type, enabled=half):
                 raw = model.raw(images)

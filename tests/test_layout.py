@@ -47,6 +47,7 @@ MAY_IMPORT = {
     "utils.stopwatch": set(),
     "utils.reproducibility": set(),
     "utils.image_size": set(),
+    "utils.network_input": set(),
     "utils.setting_checks": set(),
     # data seen from outside
     "utils.autoanchor": {"utils.datasets"},

@@ -18,18 +18,33 @@ from utils.precision import AMP_CHOICES
 # What may change between a run and its continuation, because results do not depend on it.
 FREE_ON_RESUME = ("resume", "device", "workers", "cache", "noplots", "save_period")
 
+# Flags of YOLOv5's train.py that this program does not have, and what to do instead.
+UNAVAILABLE = {
+    "image_weights": "",
+    "quad": "",
+    "evolve": "vary hyper-parameters with --set, one run each",
+    "evolve_population": "vary hyper-parameters with --set, one run each",
+    "resume_evolve": "vary hyper-parameters with --set, one run each",
+    "bucket": "results stay in the run folder",
+    "local_rank": "torchrun sets it for each process",
+    "entity": "runs are logged to files in the run folder",
+    "upload_dataset": "runs are logged to files in the run folder",
+    "bbox_interval": "runs are logged to files in the run folder",
+    "artifact_alias": "runs are logged to files in the run folder",
+}
+
 log = logging.getLogger(__name__)
 
 
 def make_parser() -> CommandParser:
     """All flags with their defaults."""
-    parser = CommandParser(prog="train.py", description="Train a detector.")
+    parser = CommandParser(prog="train.py", description="Train a detector.", unavailable=UNAVAILABLE)
     add = parser.add_argument
     add("--weights", default="", help="checkpoint to start from; '' trains from scratch")
     add("--cfg", default="yolov5n.yaml", help="model YAML; with --weights the default is the checkpoint's")
     add("--data", default="shapes.yaml", help="data YAML")
     add("--hyp", default="hyp.scratch-low.yaml", help="hyper-parameter YAML")
-    add("--set", nargs="+", default=[], metavar="KEY=VALUE", help="override hyper-parameters: loss.box=sca lr0=0.005")
+    add("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="override hyper-parameters")
     add("--epochs", type=int, default=100)
     add("--batch-size", type=int, default=16, help="images per batch over all processes")
     add("--imgsz", "--img", "--img-size", type=int, default=640, help="image size in pixels, training and validation")

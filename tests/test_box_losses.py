@@ -1,59 +1,31 @@
-"""Box losses: values worked out by hand, golden numbers, gradients, and what no box may break."""
+"""What holds for every box loss: golden numbers, ranges, units, precision, what no box may break, and errors."""
 
 from __future__ import annotations
-
-import math
 
 import pytest
 import torch
 
+from tests.box_cases import (
+    BESIDE,
+    HOSTILE,
+    INSIDE,
+    NAMES,
+    SETTINGS,
+    SHIFTED,
+    TALL,
+    TARGET,
+    boxes,
+    build,
+    gradient,
+    has_similarity,
+    label,
+    random_pairs,
+)
 from tests.golden import load_cases
 from utils.errors import UserError
 from utils.losses import BOX_LOSSES, box_loss
 
-NAMES = BOX_LOSSES.names()
-ATAN = 4 / math.pi**2
-
-
-def boxes(*rows: tuple[float, float, float, float], dtype: torch.dtype = torch.float64) -> torch.Tensor:
-    return torch.tensor(rows, dtype=dtype)
-
-
-# target 4 x 2 at the origin; none of the pairs is square, so that every term of every loss counts
-TARGET = (0.0, 0.0, 4.0, 2.0)
-INSIDE = (1.0, 0.0, 3.0, 2.0)  # 2 x 2, same centre: I 4, U 8, enclosing box = target, corners 1 apart
-BESIDE = (6.0, 0.0, 9.0, 2.0)  # 3 x 2, a gap of 2: I 0, U 14, enclosing box 9 x 2, centres 5.5 apart
-SHIFTED = (2.0, 1.0, 6.0, 3.0)  # 4 x 2, half a box right and down: I 2, U 14, enclosing box 6 x 3
-ASPECT_INSIDE = ATAN * (math.atan(2) - math.atan(1)) ** 2
-ASPECT_BESIDE = ATAN * (math.atan(2) - math.atan(1.5)) ** 2
-
-BY_HAND = {
-    ("iou", INSIDE): 1 - 0.5,
-    ("iou", BESIDE): 1.0,
-    ("iou", SHIFTED): 1 - 2 / 14,
-    ("giou", INSIDE): 1 - 0.5,  # the enclosing box is the union
-    ("giou", BESIDE): 1 + (18 - 14) / 18,
-    ("giou", SHIFTED): 1 - 2 / 14 + (18 - 14) / 18,
-    ("diou", INSIDE): 1 - 0.5,  # concentric
-    ("diou", BESIDE): 1 + 5.5**2 / (81 + 4),
-    ("diou", SHIFTED): 1 - 2 / 14 + (4 + 1) / (36 + 9),
-    ("ciou", INSIDE): 1 - 0.5 + ASPECT_INSIDE**2 / (1 - 0.5 + ASPECT_INSIDE),
-    ("ciou", BESIDE): 1 + 5.5**2 / 85 + ASPECT_BESIDE**2 / (1 + ASPECT_BESIDE),
-    ("ciou", SHIFTED): 1 - 2 / 14 + 5 / 45,  # equal aspect ratios
-    ("sca", INSIDE): 2 - (2 / 4 + 2 / 2) + (1 + 1) / math.sqrt(20),
-    ("sca", BESIDE): 2 - (-2 / 9 + 2 / 2) + (6 + 5) / math.sqrt(85),  # the gap counts as negative overlap
-    ("sca", SHIFTED): 2 - (2 / 6 + 1 / 3) + 2 * math.sqrt(5) / math.sqrt(45),
-}
-
-
-@pytest.mark.parametrize(("name", "pred"), BY_HAND, ids=lambda value: str(value))
-def test_value_by_hand(name: str, pred: tuple) -> None:
-    loss = box_loss(name)(boxes(pred), boxes(TARGET))
-    assert loss.item() == pytest.approx(BY_HAND[name, pred], abs=1e-6)
-
-
-def test_every_loss_has_values_by_hand() -> None:
-    assert {name for name, _ in BY_HAND} == set(NAMES)
+IN_PIXELS = ("l1", "mpdiou", "nwd", "smooth_l1")
 
 
 @pytest.mark.parametrize(
@@ -72,65 +44,13 @@ def test_golden(name: str, dtype: str, value_tolerance: float, grad_tolerance: f
     assert error < grad_tolerance
 
 
-def random_pairs(count: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    corners = torch.rand(2, count, 2, generator=generator, dtype=torch.float64) * 50
-    sides = 1 + torch.rand(2, count, 2, generator=generator, dtype=torch.float64) * 40
-    pred, target = torch.cat((corners, corners + sides), dim=-1)
-    return pred, target
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_gradient_is_that_of_the_value(name: str) -> None:
-    pred, target = random_pairs(12)
-    loss = box_loss(name)
-    if name == "ciou":  # the trade-off carries no gradient by definition: hold it fixed while differentiating
-        pred = pred.requires_grad_()
-        loss(pred, target, reduction="sum").backward()
-        step = 1e-6 * torch.randn(pred.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-        with torch.no_grad():
-            change = (
-                _ciou_with_alpha_of(pred + step, target, pred) - _ciou_with_alpha_of(pred - step, target, pred)
-            ) / 2
-        assert torch.allclose((pred.grad * step).sum(dim=1), change, rtol=1e-4, atol=1e-12)
-    else:
-        assert torch.autograd.gradcheck(lambda x: loss(x, target), (pred.requires_grad_(),), eps=1e-6, atol=1e-6)
-
-
-def _ciou_with_alpha_of(pred: torch.Tensor, target: torch.Tensor, fixed: torch.Tensor) -> torch.Tensor:
-    """CIoU loss written out once more, with alpha computed from other boxes."""
-
-    def aspect(box: torch.Tensor) -> torch.Tensor:
-        angles = [torch.atan((b[:, 2] - b[:, 0]) / (b[:, 3] - b[:, 1])) for b in (target, box)]
-        return ATAN * (angles[0] - angles[1]) ** 2
-
-    iou = 1 - box_loss("iou")(fixed, target)
-    alpha = aspect(fixed) / (1 - iou + aspect(fixed))
-    return box_loss("diou")(pred, target) + alpha * aspect(pred)
-
-
-HOSTILE = {
-    "identical": ((1.0, 2.0, 5.0, 4.0), (1.0, 2.0, 5.0, 4.0)),
-    "concentric": ((0.0, 0.0, 4.0, 2.0), (1.0, 0.5, 3.0, 1.5)),
-    "disjoint": ((0.0, 0.0, 1.0, 2.0), (50.0, 70.0, 53.0, 71.0)),
-    "zero size prediction": ((2.0, 2.0, 2.0, 2.0), (0.0, 0.0, 4.0, 2.0)),
-    "zero width prediction": ((2.0, 0.0, 2.0, 3.0), (0.0, 0.0, 4.0, 2.0)),
-    "zero size target": ((0.0, 0.0, 4.0, 2.0), (2.0, 2.0, 2.0, 2.0)),
-    "both zero, same place": ((2.0, 2.0, 2.0, 2.0), (2.0, 2.0, 2.0, 2.0)),
-    "both zero, apart": ((2.0, 2.0, 2.0, 2.0), (5.0, 1.0, 5.0, 1.0)),
-    "enormous, identical": ((0.0, 0.0, 3e7, 1e7), (0.0, 0.0, 3e7, 1e7)),
-    "enormous": ((-1e9, -2e9, 1e9, 3e9), (-1e8, 0.0, 2e9, 1e9)),
-    "enormous against tiny": ((0.0, 0.0, 1e9, 1e8), (0.0, 0.0, 1e-6, 1e-5)),
-}
-
-
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("pair", HOSTILE)
-@pytest.mark.parametrize("name", NAMES)
-def test_finite_value_and_gradient(name: str, pair: str, dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("setting", SETTINGS, ids=label)
+def test_finite_value_and_gradient(setting: dict, pair: str, dtype: torch.dtype) -> None:
     pred, target = (boxes(box, dtype=dtype) for box in HOSTILE[pair])
     pred.requires_grad_()
-    loss = box_loss(name)
+    loss = build(setting)
     value = loss(pred, target)
     value.sum().backward()
     assert torch.isfinite(value).all() and torch.isfinite(pred.grad).all()
@@ -138,40 +58,68 @@ def test_finite_value_and_gradient(name: str, pair: str, dtype: torch.dtype) -> 
     assert low - 1e-5 <= value.item() <= high + 1e-5
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_range_scale_and_order(name: str) -> None:
-    loss = box_loss(name)
+@pytest.mark.parametrize("setting", SETTINGS, ids=label)
+def test_range_and_least_value(setting: dict) -> None:
+    loss = build(setting)
     pred, target = random_pairs(500)
     value = loss(pred, target)
     assert value.min() >= loss.range[0] and value.max() <= loss.range[1]
-    assert torch.allclose(loss(pred * 7, target * 7), value, atol=1e-6), "a loss of ratios does not know the unit"
     assert torch.allclose(loss(target, target), torch.zeros_like(value), atol=1e-6)
-    assert torch.allclose(loss.similarity(pred, target), 1 - value)
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "iou"])
+@pytest.mark.parametrize("setting", [entry for entry in SETTINGS if not build(entry).pixels], ids=label)
+def test_a_loss_of_ratios_does_not_know_the_unit(setting: dict) -> None:
+    """Boxes of 1 to 41 and of 7 to 287: the same loss. eps is all that has a unit."""
+    pred, target = random_pairs(500)
+    assert torch.allclose(build(setting)(pred * 7, target * 7), build(setting)(pred, target), atol=1e-6)
+
+
+def test_only_losses_of_lengths_know_the_unit() -> None:
+    assert [name for name in NAMES if box_loss(name).pixels] == list(IN_PIXELS)
+    pred, target = random_pairs(20)
+    for name in IN_PIXELS:
+        assert not torch.allclose(box_loss(name)(pred * 7, target * 7), box_loss(name)(pred, target), atol=1e-3), name
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if has_similarity(name)])
+def test_similarity_is_1_minus_the_loss(name: str) -> None:
+    loss = box_loss(name)
+    pred, target = random_pairs(100)
+    assert torch.allclose(loss.similarity(pred, target), 1 - loss(pred, target))
+    assert torch.allclose(loss.similarity(target, target), torch.ones(100, dtype=target.dtype), atol=1e-6)
+
+
+def test_losses_that_say_nothing_about_how_good_a_box_is_have_no_similarity() -> None:
+    without = {name for name in NAMES if not has_similarity(name)}
+    assert without == {"focal_eiou", "l1", "piou2", "smooth_l1", "wiou"}
+    for name in without:
+        assert not hasattr(box_loss(name), "similarity")
+        assert not hasattr(box_loss("inner", of=name), "similarity")
+    assert hasattr(box_loss("inner", of={"name": "focaler", "of": "siou"}), "similarity")
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in ("iou", "focal_eiou", "piou2")])
 def test_disjoint_boxes_attract(name: str) -> None:
-    """All losses but IoU itself pull a box that misses towards its target."""
-    pred = boxes(BESIDE).requires_grad_()
-    box_loss(name)(pred, boxes(TARGET)).sum().backward()
-    assert pred.grad[0, 0] > 0, "moving the left edge left must lower the loss"
+    """All but IoU itself, its focal weight and an attention that fades pull a box that misses towards its target."""
+    pred = boxes(BESIDE)
+    assert gradient(box_loss(name), pred, boxes(TARGET))[0, 0] > 0, "moving the left edge left must lower the loss"
     far = box_loss(name)(boxes((26.0, 0.0, 29.0, 2.0)), boxes(TARGET))
-    assert far > box_loss(name)(boxes(BESIDE), boxes(TARGET))
+    assert far > box_loss(name)(pred, boxes(TARGET))
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
-@pytest.mark.parametrize("name", NAMES)
-def test_empty_batch_has_a_gradient(name: str, reduction: str) -> None:
+@pytest.mark.parametrize("setting", SETTINGS, ids=label)
+def test_empty_batch_has_a_gradient(setting: dict, reduction: str) -> None:
     pred = torch.zeros(0, 4, requires_grad=True)
-    value = box_loss(name)(pred, torch.zeros(0, 4), reduction=reduction)
+    value = build(setting)(pred, torch.zeros(0, 4), reduction=reduction)
     value.sum().backward()
     assert value.sum() == 0 and pred.grad.shape == (0, 4)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_reductions_and_precision(name: str) -> None:
+@pytest.mark.parametrize("setting", SETTINGS, ids=label)
+def test_reductions_and_precision(setting: dict) -> None:
     pred, target = random_pairs(9)
-    loss = box_loss(name)
+    loss = build(setting)
     each = loss(pred, target)
     assert torch.isclose(loss(pred, target, reduction="mean"), each.mean())
     assert torch.isclose(loss(pred, target, reduction="sum"), each.sum())
@@ -182,11 +130,24 @@ def test_reductions_and_precision(name: str) -> None:
         assert loss(pred.float(), target.float()).dtype == torch.float32
 
 
+@pytest.mark.parametrize("setting", SETTINGS, ids=label)
+def test_one_box_and_many_have_equal_losses(setting: dict) -> None:
+    """Elementwise: no box changes the loss of another, and the inputs stay as they were."""
+    pred, target = random_pairs(7)
+    before = pred.clone(), target.clone()
+    each = torch.cat([build(setting)(pred[i : i + 1], target[i : i + 1]) for i in range(7)])
+    assert torch.allclose(build(setting)(pred, target), each, rtol=1e-12)
+    assert torch.equal(pred, before[0]) and torch.equal(target, before[1])
+
+
 def test_eps_reaches_every_term() -> None:
-    """A large eps must change each loss, CIoU in its DIoU part too."""
+    """A large eps must change each loss but plain L1, CIoU in its DIoU part too."""
+    pred, target = boxes(INSIDE, SHIFTED, TALL), boxes(TARGET, TARGET, TARGET)
+    for setting in SETTINGS:
+        loss = build(setting)
+        if loss.name not in ("l1", "smooth_l1") or loss.settings["normalise"]:
+            assert (loss(pred, target, eps=1.0) - loss(pred, target)).abs().max() > 1e-3, setting
     pred, target = boxes(SHIFTED), boxes(TARGET)
-    for name in NAMES:
-        assert abs(box_loss(name)(pred, target, eps=1.0) - box_loss(name)(pred, target)) > 1e-3, name
     change = box_loss("ciou")(pred, target, eps=1.0) - box_loss("ciou")(pred, target)
     assert change == pytest.approx((box_loss("diou")(pred, target, eps=1.0) - box_loss("diou")(pred, target)).item())
 
@@ -205,7 +166,50 @@ def test_errors_say_what_was_expected() -> None:
         box_loss("iou", alpha=3)
 
 
+WRONG = [
+    ({"name": "focal_eiou", "gamma": -1}, r"focal_eiou: expected gamma, a number of at least 0, but got -1"),
+    ({"name": "siou", "theta": 0.5}, r"siou: expected theta, a number of at least 1, but got 0.5"),
+    ({"name": "alpha_iou", "alpha": "big"}, r"alpha_iou: expected alpha, a number of at least 1, but got 'big'"),
+    ({"name": "alpha_iou", "of": "eiuo"}, r"alpha_iou: unknown value of 'of' 'eiuo'. Known: ciou, diou, giou, iou"),
+    ({"name": "wiou", "version": 4}, r"wiou: expected version, one of 1, 2, 3, but got 4"),
+    ({"name": "wiou", "version": True}, r"wiou: expected version, one of 1, 2, 3, but got True"),
+    ({"name": "wiou", "alpha": 1}, r"wiou: expected alpha, a number above 1, but got 1"),
+    ({"name": "wiou", "momentum": 2}, r"wiou: expected momentum, a number above 0 and at most 1, but got 2"),
+    (
+        {"name": "mpdiou", "image_size": [640]},
+        r"mpdiou: expected image_size, a side or \[width, height\], but got \[640",
+    ),
+    ({"name": "mpdiou", "image_size": 0}, r"mpdiou: expected image_size, a number above 0, but got 0"),
+    ({"name": "nwd", "constant": None}, r"nwd: expected constant, a number above 0, but got None"),
+    ({"name": "shape_iou", "scale": float("nan")}, r"shape_iou: expected scale, a number of at least 0, but got nan"),
+    ({"name": "piou2", "lam": 0}, r"piou2: expected lam, a number above 0, but got 0"),
+    ({"name": "interp_iou", "alpha": 1}, r"interp_iou: expected alpha below 1"),
+    ({"name": "interp_iou", "alpha": 0.5, "dynamic": True}, r"expected low of at most alpha, 0.5, but got 0.6"),
+    ({"name": "interp_iou", "dynamic": "yes"}, r"interp_iou: expected dynamic, true or false, but got 'yes'"),
+    ({"name": "smooth_l1", "beta": 0}, r"smooth_l1: expected beta, a number above 0, but got 0"),
+    ({"name": "l1", "normalise": 1}, r"l1: expected normalise, true or false, but got 1"),
+    ({"name": "inner", "ratio": 0}, r"inner: expected ratio, a number above 0, but got 0"),
+    ({"name": "inner", "of": 3}, r"inner: expected of, a name or a mapping with 'name' and parameters, but got 3"),
+    ({"name": "inner", "of": "cious"}, r"unknown box loss 'cious'.*Did you mean 'ciou'"),
+    ({"name": "inner", "of": {"name": "siou", "tehta": 4}}, r"unknown parameter of the box loss 'siou' 'tehta'.*theta"),
+    ({"name": "focaler", "d": 0.5, "u": 0.5}, r"focaler: expected d below u but got d 0.5 and u 0.5"),
+    ({"name": "focaler", "u": 1.5}, r"focaler: expected u, a number from 0 to 1, but got 1.5"),
+]
+
+
+@pytest.mark.parametrize(("setting", "message"), WRONG, ids=label)
+def test_wrong_parameters(setting: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        BOX_LOSSES.build_from(setting)
+
+
+def test_numbers_that_yaml_reads_as_text_are_numbers() -> None:
+    assert box_loss("wiou", momentum="1e-3").momentum == 0.001
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_documented(name: str) -> None:
-    info = BOX_LOSSES.entry(name).info
-    assert info["paper"] and info["formula"] and tuple(info["range"]) == box_loss(name).range
+    entry = BOX_LOSSES.entry(name)
+    assert entry.info["paper"] and entry.info["formula"] and tuple(entry.info["range"]) == box_loss(name).range
+    assert repr(box_loss(name)).startswith(f"box_loss('{name}'")
+    assert entry.build.__doc__

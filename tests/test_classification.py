@@ -1,4 +1,4 @@
-"""Binary cross-entropy and focal loss: values by hand, limits, extremes."""
+"""Score losses: values by hand, limits, extremes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,31 @@ BY_HAND = [
     ("focal", {}, 0.8, 0.0, 0.75 * 0.8**1.5 * -math.log(0.2)),
     ("focal", {"gamma": 2.0, "alpha": 0.4}, 0.8, 1.0, 0.4 * 0.2**2 * -math.log(0.8)),
     ("focal", {"gamma": 2.0}, 0.8, 0.5, 0.5 * 0.5**2 * (-0.5 * math.log(0.8) - 0.5 * math.log(0.2))),
+    # distances of 0.8 to the targets 1, 0, 0.5
+    ("qfocal", {}, 0.8, 1.0, 0.2**2 * -math.log(0.8)),
+    ("qfocal", {}, 0.8, 0.0, 0.8**2 * -math.log(0.2)),
+    ("qfocal", {"beta": 3}, 0.8, 0.5, 0.3**3 * (-0.5 * math.log(0.8) - 0.5 * math.log(0.2))),
+    # a positive weighs its target, a negative alpha p^gamma
+    ("varifocal", {}, 0.8, 1.0, -math.log(0.8)),
+    ("varifocal", {}, 0.8, 0.5, 0.5 * (-0.5 * math.log(0.8) - 0.5 * math.log(0.2))),
+    ("varifocal", {}, 0.8, 0.0, 0.75 * 0.8**2 * -math.log(0.2)),
+    ("varifocal", {"alpha": 0.5, "gamma": 3}, 0.8, 0.0, 0.5 * 0.8**3 * -math.log(0.2)),
+    # a positive weighs 1 and has the target y^gamma: 0.25^1.5 = 1/8; a negative weighs p^gamma
+    ("mal", {}, 0.8, 1.0, -math.log(0.8)),
+    ("mal", {}, 0.8, 0.25, -1 / 8 * math.log(0.8) - 7 / 8 * math.log(0.2)),
+    ("mal", {}, 0.8, 0.0, 0.8**1.5 * -math.log(0.2)),
+    ("mal", {"gamma": 2}, 0.8, 0.5, -1 / 4 * math.log(0.8) - 3 / 4 * math.log(0.2)),
 ]
+
+
+def test_every_loss_has_values_by_hand() -> None:
+    assert {name for name, *_ in BY_HAND} == set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_documented(name: str) -> None:
+    info = SCORE_LOSSES.entry(name).info
+    assert info["paper"] and info["formula"] and info["range"] == (0.0, float("inf"))
 
 
 @pytest.mark.parametrize(("name", "parameters", "probability", "target", "expected"), BY_HAND)
@@ -43,6 +67,46 @@ def test_focal_without_focus_is_half_of_cross_entropy() -> None:
     assert torch.allclose(flat, functional.binary_cross_entropy_with_logits(logits, targets, reduction="none") / 2)
 
 
+def test_quality_focal_without_focus_is_cross_entropy_and_with_focus_least_at_the_target() -> None:
+    logits, targets = torch.linspace(-9, 9, 50), torch.linspace(0, 1, 50)
+    flat = SCORE_LOSSES.build("qfocal", beta=0)(logits, targets)
+    assert torch.allclose(flat, functional.binary_cross_entropy_with_logits(logits, targets, reduction="none"))
+    at_target = torch.tensor([0.3], dtype=torch.float64)
+    assert SCORE_LOSSES.build("qfocal")(logit(0.3), at_target) == pytest.approx(0, abs=1e-12)
+
+
+def test_quality_focal_of_a_hard_target_is_focal_loss_without_balance() -> None:
+    logits = torch.linspace(-4, 4, 30)
+    for label in (torch.zeros(30), torch.ones(30)):
+        balanced = SCORE_LOSSES.build("focal", gamma=2, alpha=0.5)(logits, label)
+        assert torch.allclose(SCORE_LOSSES.build("qfocal")(logits, label), 2 * balanced)
+
+
+@pytest.mark.parametrize(("name", "parameters"), [("varifocal", {"alpha": 1, "gamma": 0}), ("mal", {"gamma": 0})])
+def test_without_focus_hard_targets_have_cross_entropy(name: str, parameters: dict) -> None:
+    logits, labels = torch.linspace(-5, 5, 40), (torch.arange(40) % 2).float()
+    expected = functional.binary_cross_entropy_with_logits(logits, labels, reduction="none")
+    assert torch.allclose(SCORE_LOSSES.build(name, **parameters)(logits, labels), expected)
+
+
+def test_a_confident_score_for_a_poor_box_costs_more_with_mal_than_with_varifocal() -> None:
+    """The reason that MAL was made: IoU 0.1 and a score of 0.9."""
+    poor = torch.tensor([0.1], dtype=torch.float64)
+    assert SCORE_LOSSES.build("mal")(logit(0.9), poor) > 5 * SCORE_LOSSES.build("varifocal")(logit(0.9), poor)
+
+
+def test_the_weight_of_a_negative_carries_no_gradient_in_mal_and_one_in_varifocal() -> None:
+    negative = torch.zeros(1, dtype=torch.float64)
+    slopes = {}
+    for name in ("mal", "varifocal"):
+        score = logit(0.4).requires_grad_()
+        SCORE_LOSSES.build(name)(score, negative).backward()
+        slopes[name] = score.grad.item()
+    # d(-ln(1 - p)) is p with respect to the logit; with gradient, gamma (1 - p) times the loss comes on top
+    assert slopes["mal"] == pytest.approx(0.4**1.5 * 0.4)
+    assert slopes["varifocal"] == pytest.approx(0.75 * 0.4**2 * (0.4 + 2 * 0.6 * -math.log(0.6)))
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_positive_weight_counts_for_positives_alone(name: str) -> None:
     loss = SCORE_LOSSES.build(name)
@@ -56,7 +120,8 @@ def test_gradient_and_extreme_logits(name: str) -> None:
     loss = SCORE_LOSSES.build(name)
     targets = torch.tensor([0.0, 1.0, 0.3, 0.7], dtype=torch.float64)
     logits = torch.tensor([-1.2, 0.4, 2.0, -3.0], dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda x: loss(x, targets), (logits,))
+    checked = targets if name != "mal" else targets.clamp(min=0.1)  # its negatives have a weight without gradient
+    assert torch.autograd.gradcheck(lambda x: loss(x, checked), (logits,))
     extreme = torch.tensor([-1e4, -1e4, 1e4, 1e4], requires_grad=True)
     value = loss(extreme, torch.tensor([0.0, 1.0, 0.0, 1.0]))
     value.sum().backward()
@@ -90,3 +155,11 @@ def test_wrong_parameters() -> None:
         SCORE_LOSSES.build("focal", alpha=2)
     with pytest.raises(UserError, match=r"unknown score loss 'focall'.*Did you mean 'focal'"):
         SCORE_LOSSES.build_from({"name": "focall"})
+    with pytest.raises(UserError, match=r"qfocal: expected beta, a number, 0 or at least 1, but got 0.5"):
+        SCORE_LOSSES.build("qfocal", beta=0.5)
+    with pytest.raises(UserError, match=r"varifocal: expected gamma, a number, 0 or at least 1, but got -1"):
+        SCORE_LOSSES.build("varifocal", gamma=-1)
+    with pytest.raises(UserError, match=r"varifocal: expected alpha >= 0 but got -1"):
+        SCORE_LOSSES.build("varifocal", alpha=-1)
+    with pytest.raises(UserError, match=r"mal: expected gamma, a number, 0 or at least 1, but got 'big'"):
+        SCORE_LOSSES.build("mal", gamma="big")

@@ -46,10 +46,27 @@ def test_the_default_file_states_the_defaults():
     assert {field.name for field in dataclasses.fields(Hyperparameters)} - written <= {"anchors", "label_smoothing"}
 
 
+# parameters in the preset of a loss, where its name alone would not do
+BOX_PARAMETERS = {
+    "nwd": {"constant": 12.8},
+    "shape_iou": {"scale": 0.0},
+    "l1": {"normalise": True},
+    "smooth_l1": {"beta": 0.1, "normalise": True},
+    "inner": {"of": "ciou", "ratio": 0.7},
+    "focaler": {"of": "ciou", "d": 0.0, "u": 0.95},
+}
+
+
 @pytest.mark.parametrize("name", BOX_LOSSES.names())
 def test_every_box_loss_has_a_preset_that_changes_nothing_else(name):
-    expected = {} if name == LOW.loss.box else {"loss.box": name}
-    assert differences(f"hyp.{name}.yaml") == expected
+    setting = {"name": name} | BOX_PARAMETERS[name] if name in BOX_PARAMETERS else name
+    expected = {} if name == LOW.loss.box else {"loss.box": setting}
+    assert differences(f"hyp.{name.replace('_', '-')}.yaml") == expected
+
+
+@pytest.mark.parametrize("name", sorted({*SCORE_LOSSES.names()} - {LOW.loss.score, "focal"}))
+def test_every_score_loss_has_a_preset_that_changes_nothing_else(name):
+    assert differences(f"hyp.{name}.yaml") == {"loss.score": name}
 
 
 @pytest.mark.parametrize(

@@ -78,7 +78,9 @@ def test_the_citation_file_names_the_papers_of_the_losses():
     assert urls >= {"1804.02767", "1608.01471", "1902.09630", "1911.08287", "2005.03572", "2104.00462", "1708.02002"}
     for entry in citation["references"]:
         assert entry["title"] and entry["authors"] and entry["year"]
-        assert entry["identifiers"][0]["value"] == f"arXiv:{entry['url'].rpartition('/')[2]}"
+        host, _, number = entry["url"].removeprefix("https://").partition("/")
+        identifiers = {"arxiv.org": f"arXiv:{number.removeprefix('abs/')}", "doi.org": number}
+        assert entry["identifiers"][0]["value"] == identifiers[host]
 
 
 def imported_packages() -> set[str]:

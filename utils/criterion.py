@@ -16,7 +16,7 @@ from utils.assigners import ASSIGNERS
 from utils.boxes import build_anchor_table, decode_cell_boxes, elementwise_iou, flatten_levels, xywh_to_xyxy
 from utils.errors import UserError
 from utils.hyperparameters import Hyperparameters
-from utils.losses import BOX_LOSSES, SCORE_LOSSES
+from utils.losses import BOX_LOSSES, SCORE_LOSSES, BoxContext, BoxLoss, SimilarityLoss
 from utils.structures import AnchorTable, Assignment, LossOutput
 
 # Objectness weight of each level, finest first: fine levels have many cells and few objects.
@@ -57,7 +57,7 @@ class Criterion(nn.Module):
         self.num_classes = num_classes
         self._anchors_px = anchors_px.detach().cpu().double()  # copied to the device with each new table
         self.strides = tuple(float(stride) for stride in strides)
-        self.box_loss = BOX_LOSSES.build_from(hyp.loss.box)
+        self.box_loss = _build_box_loss(hyp)  # a module: its state is part of this one's
         self.score_loss = SCORE_LOSSES.build_from(_score_setting(hyp))
         self.assigner = _build_assigner(hyp)
         self.objectness_target = hyp.loss.objectness_target
@@ -110,26 +110,28 @@ class Criterion(nn.Module):
         anchor_cells = (table.size / table.stride)[anchor]
         pred_boxes = xywh_to_xyxy(decode_cell_boxes(pred[:, :4], anchor_cells))
         target_boxes = xywh_to_xyxy(self.target_boxes(targets, table, assignment))
-        similarity = self.box_loss.similarity(pred_boxes, target_boxes)
+        context = BoxContext(table.stride[anchor], table.level_grid[0] * self.strides[0])
+        # once in every step, also without positives: losses with state count the calls, in all processes alike
+        box_loss = self.box_loss(pred_boxes, target_boxes, context=context)
 
         # Each level contributes the mean over its own positives.
         level = table.level[anchor]
-        count = flat.new_zeros(len(self.strides)).index_add_(0, level, torch.ones_like(similarity))
+        count = flat.new_zeros(len(self.strides)).index_add_(0, level, torch.ones_like(box_loss))
         weight = 1 / count[level]
-        quality = self._quality(pred_boxes, target_boxes, similarity)
+        quality = self._quality(pred_boxes, target_boxes, context)
         return {
-            "box": ((1 - similarity) * weight).sum(),
+            "box": (box_loss * weight).sum(),
             "obj": self._objectness_loss(flat[..., 4], table, assignment, quality),
             "cls": (self._class_loss(pred[:, 5:], targets[target, 1].long()) * weight).sum(),
         }
 
     @torch.no_grad()
-    def _quality(self, pred_boxes: Tensor, target_boxes: Tensor, similarity: Tensor) -> Tensor:
+    def _quality(self, pred_boxes: Tensor, target_boxes: Tensor, context: BoxContext) -> Tensor:
         """Objectness targets of the positives, (P,) in [0, 1]."""
         if self.objectness_target == "one":
-            return torch.ones_like(similarity)
+            return torch.ones_like(pred_boxes[:, 0])
         if self.objectness_target == "box":
-            return similarity.clamp(min=0)
+            return self.box_loss.similarity(pred_boxes, target_boxes, context=context).clamp(0, 1)
         return elementwise_iou(pred_boxes, target_boxes)
 
     def _objectness_loss(self, logits: Tensor, table: AnchorTable, assignment: Assignment, quality: Tensor) -> Tensor:
@@ -169,9 +171,19 @@ def check_loss_settings(hyp: Hyperparameters) -> None:
     Raises:
         UserError: unknown loss, assigner or parameter, or settings that contradict each other.
     """
-    BOX_LOSSES.build_from(hyp.loss.box)
+    _build_box_loss(hyp)
     SCORE_LOSSES.build_from(_score_setting(hyp))
     _build_assigner(hyp)
+
+
+def _build_box_loss(hyp: Hyperparameters) -> BoxLoss:
+    loss = BOX_LOSSES.build_from(hyp.loss.box)
+    if hyp.loss.objectness_target == "box" and not isinstance(loss, SimilarityLoss):
+        raise UserError(
+            f"objectness_target: box needs a box loss that is 1 - similarity, but {loss.name} is none; "
+            "expected objectness_target: iou or one, or another box loss"
+        )
+    return loss
 
 
 def _score_setting(hyp: Hyperparameters) -> str | dict:

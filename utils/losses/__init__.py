@@ -1,6 +1,6 @@
 """Losses by name: ``BOX_LOSSES`` compare boxes, ``SCORE_LOSSES`` compare scores."""
 
-from utils.losses.box import BOX_LOSSES, BoxLoss, box_loss
+from utils.losses.box import BOX_LOSSES, BoxContext, BoxLoss, SimilarityLoss, box_loss
 from utils.losses.classification import SCORE_LOSSES, ScoreLoss
 
-__all__ = ["BOX_LOSSES", "SCORE_LOSSES", "BoxLoss", "ScoreLoss", "box_loss"]
+__all__ = ["BOX_LOSSES", "SCORE_LOSSES", "BoxContext", "BoxLoss", "ScoreLoss", "SimilarityLoss", "box_loss"]

@@ -1,4 +1,4 @@
-"""Score losses on independent logits: binary cross-entropy and focal loss."""
+"""Score losses on independent logits: binary cross-entropy, focal loss and its forms for soft targets."""
 
 from __future__ import annotations
 
@@ -99,3 +99,81 @@ def build_focal(gamma: float = 1.5, alpha: float = 0.25) -> ScoreLoss:
         return balance * miss.pow(gamma) * _cross_entropy(logits, targets, weight)
 
     return ScoreLoss("focal", focal)
+
+
+def _exponent(loss: str, name: str, value: float) -> float:
+    """An exponent that is 0, or at least 1: between them the slope at 0 is infinite."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not (value == 0 or value >= 1):
+        raise UserError(f"{loss}: expected {name}, a number, 0 or at least 1, but got {value!r}")
+    return value
+
+
+@SCORE_LOSSES.register(
+    "qfocal",
+    formula="|y - p|^beta BCE",
+    range=(0.0, float("inf")),
+    paper="Li et al., Generalized Focal Loss, NeurIPS 2020, arXiv:2006.04388",
+)
+def build_qfocal(beta: float = 2.0) -> ScoreLoss:
+    """Quality focal loss, |y - p|^beta BCE(p, y): Li et al., arXiv:2006.04388. Least, 0, at p = y.
+
+    Args:
+        beta: 0, which leaves cross-entropy, or >= 1: how fast scores near their target fade.
+    """
+    beta = _exponent("qfocal", "beta", beta)
+
+    def qfocal(logits: Tensor, targets: Tensor, weight: Tensor | None) -> Tensor:
+        return (targets - logits.sigmoid()).abs().pow(beta) * _cross_entropy(logits, targets, weight)
+
+    return ScoreLoss("qfocal", qfocal)
+
+
+@SCORE_LOSSES.register(
+    "varifocal",
+    formula="y BCE where y > 0, alpha p^gamma BCE where y = 0",
+    range=(0.0, float("inf")),
+    paper="Zhang et al., VarifocalNet, CVPR 2021, arXiv:2008.13367",
+)
+def build_varifocal(alpha: float = 0.75, gamma: float = 2.0) -> ScoreLoss:
+    """Varifocal loss: Zhang et al., arXiv:2008.13367, equation 2. Positives count as much as they fit, none fades.
+
+    Args:
+        alpha: >= 0, weight of negatives.
+        gamma: 0, or >= 1: how fast easy negatives fade.
+    """
+    if not alpha >= 0:
+        raise UserError(f"varifocal: expected alpha >= 0 but got {alpha}")
+    gamma = _exponent("varifocal", "gamma", gamma)
+
+    def varifocal(logits: Tensor, targets: Tensor, weight: Tensor | None) -> Tensor:
+        balance = torch.where(targets > 0, targets, alpha * logits.sigmoid().pow(gamma))
+        return balance * _cross_entropy(logits, targets, weight)
+
+    return ScoreLoss("varifocal", varifocal)
+
+
+@SCORE_LOSSES.register(
+    "mal",
+    formula="BCE(p, y^gamma) where y > 0, p*^gamma BCE where y = 0",
+    range=(0.0, float("inf")),
+    paper="Huang et al., DEIM, CVPR 2025, arXiv:2412.04234",
+)
+def build_mal(gamma: float = 1.5) -> ScoreLoss:
+    """Matchability-aware loss: Huang et al., arXiv:2412.04234, with the detached weight of its code.
+
+    The target of a positive is y^gamma and its weight 1, so that a confident score for a poor box is expensive (in the
+    varifocal loss it is cheap). A negative weighs p^gamma, without gradient (the star).
+
+    Args:
+        gamma: 0, or >= 1.
+    """
+    gamma = _exponent("mal", "gamma", gamma)
+
+    def mal(logits: Tensor, targets: Tensor, weight: Tensor | None) -> Tensor:
+        positive = targets > 0
+        # 0^0 is 1, and a negative has the target 0 whatever gamma is
+        wanted = torch.where(positive, targets.pow(gamma), torch.zeros_like(targets))
+        balance = torch.where(positive, torch.ones_like(targets), logits.detach().sigmoid().pow(gamma))
+        return balance * _cross_entropy(logits, wanted, weight)
+
+    return ScoreLoss("mal", mal)

@@ -4,8 +4,25 @@ from __future__ import annotations
 
 from typing import Any
 
-from utils.losses.box import ciou, diou, giou, iou, sca  # noqa: F401  (registration)
-from utils.losses.box.base import BOX_LOSSES, BoxLoss
+from utils.losses.box import (  # noqa: F401  (registration)
+    alpha_iou,
+    ciou,
+    diou,
+    eiou,
+    giou,
+    interp_iou,
+    iou,
+    l1,
+    mpdiou,
+    nwd,
+    piou,
+    sca,
+    shape_iou,
+    siou,
+    wiou,
+    wrappers,
+)
+from utils.losses.box.base import BOX_LOSSES, BoxContext, BoxLoss, SimilarityLoss
 
 
 def box_loss(name: str, **parameters: Any) -> BoxLoss:
@@ -16,10 +33,13 @@ def box_loss(name: str, **parameters: Any) -> BoxLoss:
         parameters: what that loss takes.
 
     Returns:
-        callable ``(pred, target, *, reduction="none", eps=1e-7)`` on (N, 4) ``xyxy`` boxes, with ``similarity`` and
-        ``range``.
+        callable ``(pred, target, *, reduction="none", eps=1e-7)`` on (N, 4) ``xyxy`` boxes in pixels, with ``range``
+        and, where the loss is 1 - similarity, ``similarity``.
 
     Raises:
-        UserError: unknown name or parameter; the message lists the known ones.
+        UserError: unknown name or parameter (the message lists the known ones), or a wrong value.
     """
     return BOX_LOSSES.build(name, **parameters)
+
+
+__all__ = ["BOX_LOSSES", "BoxContext", "BoxLoss", "SimilarityLoss", "box_loss"]

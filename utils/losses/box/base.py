@@ -1,54 +1,95 @@
-"""What all box losses share: the call, its checks, the precision, and the sides that their formulas are made of."""
+"""What all box losses share: the call, its checks, the precision, and the unit of the boxes."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from utils.errors import UserError
 from utils.losses.reduce import reduce_loss
 from utils.registry import Registry
 
 BOX_LOSSES = Registry("box loss")
 
-Similarity = Callable[[Tensor, Tensor, float], Tensor]
+Formula = Callable[[Tensor, Tensor, float], Tensor]
+ImageSize = tuple[float, float] | Tensor
 
 
-class BoxLoss:
-    """A box-regression loss, 1 - similarity, as returned by :func:`utils.losses.box_loss`.
+class BoxContext(NamedTuple):
+    """What a loss in pixels needs to know about boxes in cells. Losses of ratios never look at it.
 
     Attributes:
-        name: registered name.
-        range: smallest and largest value of the loss (the upper end may be a supremum).
-        parameters: the parameters it was built with.
+        stride: pixels per unit of the boxes, a number or (N, 1); None for boxes in pixels.
+        image_wh: width and height in pixels of the image that the network sees, a pair or (2,), or None if unknown.
     """
 
-    def __init__(self, name: str, similarity: Similarity, value_range: tuple[float, float], **parameters: Any) -> None:
+    stride: Tensor | float | None = None
+    image_wh: ImageSize | None = None
+
+
+NO_CONTEXT = BoxContext()
+
+
+class BoxLoss(nn.Module):
+    """A box-regression loss, as returned by :func:`utils.losses.box_loss`.
+
+    Args:
+        name: registered name.
+        formula: ``(pred, target, eps) -> loss (N,)`` of (N, 4) ``xyxy`` boxes; subclasses may override
+            :meth:`compute` instead.
+        value_range: smallest and largest value of the loss (the upper end may be a supremum).
+        pixels: the formula holds lengths in pixels; boxes in another unit are brought to pixels first.
+        settings: the parameters it was built with.
+
+    Attributes:
+        name, range, settings: as given.
+        pixels: as given.
+        additive: whether the loss is 1 - IoU plus a penalty of at most ``range[1] - 1``.
+    """
+
+    additive = False
+
+    def __init__(
+        self,
+        name: str,
+        formula: Formula | None,
+        value_range: tuple[float, float],
+        *,
+        pixels: bool = False,
+        **settings: Any,
+    ) -> None:
+        super().__init__()
         self.name = name
         self.range = value_range
-        self.parameters = parameters
-        self._similarity = similarity
+        self.pixels = pixels
+        self.settings = settings
+        self._formula = formula
 
-    def similarity(self, pred: Tensor, target: Tensor, *, eps: float = 1e-7) -> Tensor:
-        """Similarity (N,) of box i with box i: 1 for equal boxes, 1 - loss elsewhere.
+    def compute(self, pred: Tensor, target: Tensor, eps: float, image_wh: ImageSize | None) -> Tensor:
+        """Loss (N,) of boxes that are checked, in float32 or wider, and in pixels where ``pixels`` says so."""
+        return self._formula(pred, target, eps)
 
-        Arguments and errors as in :meth:`__call__`.
-        """
-        _check_boxes(pred, target)
-        with torch.autocast(pred.device.type, enabled=False):
-            dtype = torch.promote_types(torch.promote_types(pred.dtype, target.dtype), torch.float32)
-            return self._similarity(pred.to(dtype), target.to(dtype), eps)
-
-    def __call__(self, pred: Tensor, target: Tensor, *, reduction: str = "none", eps: float = 1e-7) -> Tensor:
+    def forward(
+        self,
+        pred: Tensor,
+        target: Tensor,
+        *,
+        reduction: str = "none",
+        eps: float = 1e-7,
+        context: BoxContext = NO_CONTEXT,
+    ) -> Tensor:
         """Loss of box i against box i, in float32 or wider, outside autocast.
 
         Args:
-            pred: (N, 4) ``xyxy``, predicted boxes, any unit.
+            pred: (N, 4) ``xyxy``, predicted boxes, in pixels or in the unit that ``context`` tells.
             target: (N, 4) ``xyxy``, ground truth in the same unit.
             reduction: ``none`` | ``mean`` | ``sum``; the mean of no boxes is 0 and still has a gradient.
             eps: added where a denominator could be 0, in (squared) box units.
+            context: unit of the boxes and size of the image, for losses in pixels.
 
         Returns:
             (N,) within ``range``, or a scalar.
@@ -56,10 +97,87 @@ class BoxLoss:
         Raises:
             ValueError: shapes differ or are not (N, 4); unknown reduction.
         """
-        return reduce_loss(1 - self.similarity(pred, target, eps=eps), reduction)
+        _check_boxes(pred, target)
+        with torch.autocast(pred.device.type, enabled=False):
+            dtype = torch.promote_types(torch.promote_types(pred.dtype, target.dtype), torch.float32)
+            pred, target = pred.to(dtype), target.to(dtype)
+            if self.pixels and context.stride is not None:
+                stride = torch.as_tensor(context.stride).to(pred)
+                pred, target = pred * stride, target * stride
+            return reduce_loss(self.compute(pred, target, eps, context.image_wh), reduction)
 
     def __repr__(self) -> str:
-        return f"box_loss({', '.join([repr(self.name), *(f'{k}={v!r}' for k, v in self.parameters.items())])})"
+        return f"box_loss({', '.join([repr(self.name), *(f'{k}={v!r}' for k, v in self.settings.items())])})"
+
+
+class SimilarityLoss(BoxLoss):
+    """A box loss of the form 1 - similarity, where the similarity says how good a box is: 1 for equal boxes.
+
+    Args:
+        formula: ``(pred, target, eps) -> similarity (N,)``.
+        additive: whether the loss is 1 - IoU plus a penalty of at most ``value_range[1] - 1``.
+        others: as for :class:`BoxLoss`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        formula: Formula | None,
+        value_range: tuple[float, float],
+        *,
+        additive: bool = True,
+        pixels: bool = False,
+        **settings: Any,
+    ) -> None:
+        super().__init__(name, formula, value_range, pixels=pixels, **settings)
+        self.additive = additive
+
+    def compute(self, pred: Tensor, target: Tensor, eps: float, image_wh: ImageSize | None) -> Tensor:
+        """1 - similarity, (N,)."""
+        return 1 - self._formula(pred, target, eps)
+
+    def similarity(
+        self, pred: Tensor, target: Tensor, *, eps: float = 1e-7, context: BoxContext = NO_CONTEXT
+    ) -> Tensor:
+        """Similarity (N,) of box i with box i, 1 - loss. Arguments and errors as in :meth:`forward`."""
+        return 1 - self(pred, target, eps=eps, context=context)
+
+
+def number(
+    loss: str, parameter: str, value: Any, low: float = -math.inf, high: float = math.inf, *, above: bool = False
+) -> float:
+    """A parameter of a loss, checked.
+
+    Args:
+        loss, parameter: names for the error message.
+        value: a number, or a text that is one (YAML reads 1e-3, without a point, as text).
+        low, high: ends of the accepted interval.
+        above: ``low`` itself is refused.
+
+    Raises:
+        UserError: not a finite number, or outside the interval.
+    """
+    wanted = f"from {low:g} to {high:g}" if math.isfinite(high) else f"of at least {low:g}"
+    if above:
+        wanted = f"above {low:g}" + (f" and at most {high:g}" if math.isfinite(high) else "")
+    try:
+        found = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        found = math.nan
+    if not math.isfinite(found) or not low <= found <= high or (above and found == low):
+        raise UserError(f"{loss}: expected {parameter}, a number {wanted}, but got {value!r}")
+    return found
+
+
+def flag(loss: str, parameter: str, value: Any) -> bool:
+    """A parameter that is true or false, checked.
+
+    Raises:
+        UserError: anything else.
+    """
+    if not isinstance(value, bool):
+        raise UserError(f"{loss}: expected {parameter}, true or false, but got {value!r}")
+    return value
 
 
 def _check_boxes(pred: Tensor, target: Tensor) -> None:
@@ -67,52 +185,3 @@ def _check_boxes(pred: Tensor, target: Tensor) -> None:
         raise ValueError(f"Expected pred boxes of shape (N, 4) but got {tuple(pred.shape)}")
     if target.shape != pred.shape:
         raise ValueError(f"Expected target boxes of shape {tuple(pred.shape)}, as pred, but got {tuple(target.shape)}")
-
-
-class Sides(NamedTuple):
-    """Widths and heights that the overlap formulas share, each (N,).
-
-    Attributes:
-        overlap_w, overlap_h: sides of the intersection; negative where the boxes are apart.
-        enclosing_w, enclosing_h: sides of the smallest box around both.
-        pred_w, pred_h, target_w, target_h: sides of the boxes.
-    """
-
-    overlap_w: Tensor
-    overlap_h: Tensor
-    enclosing_w: Tensor
-    enclosing_h: Tensor
-    pred_w: Tensor
-    pred_h: Tensor
-    target_w: Tensor
-    target_h: Tensor
-
-
-def box_sides(pred: Tensor, target: Tensor) -> Sides:
-    """Sides of intersection, enclosing box, and both boxes; inputs (N, 4) ``xyxy``."""
-    px1, py1, px2, py2 = pred.unbind(-1)
-    tx1, ty1, tx2, ty2 = target.unbind(-1)
-    return Sides(
-        overlap_w=torch.minimum(px2, tx2) - torch.maximum(px1, tx1),
-        overlap_h=torch.minimum(py2, ty2) - torch.maximum(py1, ty1),
-        enclosing_w=torch.maximum(px2, tx2) - torch.minimum(px1, tx1),
-        enclosing_h=torch.maximum(py2, ty2) - torch.minimum(py1, ty1),
-        pred_w=px2 - px1,
-        pred_h=py2 - py1,
-        target_w=tx2 - tx1,
-        target_h=ty2 - ty1,
-    )
-
-
-def iou_and_union(sides: Sides, eps: float) -> tuple[Tensor, Tensor]:
-    """Intersection over union (N,) in [0, 1] and the union (N,), eps included, from the sides."""
-    intersection = sides.overlap_w.clamp(min=0) * sides.overlap_h.clamp(min=0)
-    union = sides.pred_w * sides.pred_h + sides.target_w * sides.target_h - intersection + eps
-    return intersection / union, union
-
-
-def centre_distance_ratio(pred: Tensor, target: Tensor, sides: Sides, eps: float) -> Tensor:
-    """Squared centre distance over the squared diagonal of the enclosing box, (N,) in [0, 1): DIoU's penalty."""
-    diagonal = sides.enclosing_w.square() + sides.enclosing_h.square() + eps
-    twice_offset = pred[:, :2] + pred[:, 2:] - target[:, :2] - target[:, 2:]
-    return twice_offset.square().sum(dim=1) / 4 / diagonal

@@ -7,7 +7,8 @@ import math
 import torch
 from torch import Tensor
 
-from utils.losses.box.base import BOX_LOSSES, BoxLoss, Sides, box_sides, centre_distance_ratio, iou_and_union
+from utils.losses.box.base import BOX_LOSSES, SimilarityLoss
+from utils.losses.box.geometry import Sides, box_sides, centre_distance_ratio, iou_and_union
 
 
 def aspect_difference(sides: Sides, eps: float) -> Tensor:
@@ -38,6 +39,6 @@ def ciou_similarity(pred: Tensor, target: Tensor, eps: float) -> Tensor:
     range=(0.0, 2.5),
     paper="Zheng et al., Distance-IoU, AAAI 2020, arXiv:1911.08287; arXiv:2005.03572",
 )
-def build_ciou() -> BoxLoss:
+def build_ciou() -> SimilarityLoss:
     """CIoU loss, range [0, 2.5)."""
-    return BoxLoss("ciou", ciou_similarity, (0.0, 2.5))
+    return SimilarityLoss("ciou", ciou_similarity, (0.0, 2.5))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from utils.losses.box.base import BOX_LOSSES, BoxLoss, box_sides, centre_distance_ratio, iou_and_union
+from utils.losses.box.base import BOX_LOSSES, SimilarityLoss
+from utils.losses.box.geometry import box_sides, centre_distance_ratio, iou_and_union
 
 
 def diou_similarity(pred: Tensor, target: Tensor, eps: float) -> Tensor:
@@ -24,6 +25,6 @@ def diou_similarity(pred: Tensor, target: Tensor, eps: float) -> Tensor:
     range=(0.0, 2.0),
     paper="Zheng et al., Distance-IoU, AAAI 2020, arXiv:1911.08287",
 )
-def build_diou() -> BoxLoss:
+def build_diou() -> SimilarityLoss:
     """DIoU loss, range [0, 2)."""
-    return BoxLoss("diou", diou_similarity, (0.0, 2.0))
+    return SimilarityLoss("diou", diou_similarity, (0.0, 2.0))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from utils.losses.box.base import BOX_LOSSES, BoxLoss, box_sides, iou_and_union
+from utils.losses.box.base import BOX_LOSSES, SimilarityLoss
+from utils.losses.box.geometry import box_sides, iou_and_union
 
 
 def giou_similarity(pred: Tensor, target: Tensor, eps: float) -> Tensor:
@@ -25,6 +26,6 @@ def giou_similarity(pred: Tensor, target: Tensor, eps: float) -> Tensor:
     range=(0.0, 2.0),
     paper="Rezatofighi et al., Generalized IoU, CVPR 2019, arXiv:1902.09630",
 )
-def build_giou() -> BoxLoss:
+def build_giou() -> SimilarityLoss:
     """GIoU loss, range [0, 2)."""
-    return BoxLoss("giou", giou_similarity, (0.0, 2.0))
+    return SimilarityLoss("giou", giou_similarity, (0.0, 2.0))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from utils.losses.box.base import BOX_LOSSES, BoxLoss, box_sides, iou_and_union
+from utils.losses.box.base import BOX_LOSSES, SimilarityLoss
+from utils.losses.box.geometry import box_sides, iou_and_union
 
 
 def iou_similarity(pred: Tensor, target: Tensor, eps: float) -> Tensor:
@@ -22,6 +23,6 @@ def iou_similarity(pred: Tensor, target: Tensor, eps: float) -> Tensor:
     range=(0.0, 1.0),
     paper="Yu et al., UnitBox, arXiv:1608.01471; Rezatofighi et al., arXiv:1902.09630",
 )
-def build_iou() -> BoxLoss:
+def build_iou() -> SimilarityLoss:
     """IoU loss, range [0, 1]."""
-    return BoxLoss("iou", iou_similarity, (0.0, 1.0))
+    return SimilarityLoss("iou", iou_similarity, (0.0, 1.0))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from utils.losses.box.base import BOX_LOSSES, BoxLoss, box_sides
+from utils.losses.box.base import BOX_LOSSES, SimilarityLoss
+from utils.losses.box.geometry import box_sides
 
 
 def sca_similarity(pred: Tensor, target: Tensor, eps: float) -> Tensor:
@@ -32,6 +33,6 @@ def sca_similarity(pred: Tensor, target: Tensor, eps: float) -> Tensor:
     range=(0.0, 6.0),
     paper="Zheng et al., SCALoss, AAAI 2022, arXiv:2104.00462",
 )
-def build_sca() -> BoxLoss:
+def build_sca() -> SimilarityLoss:
     """SCA loss, range [0, 6)."""
-    return BoxLoss("sca", sca_similarity, (0.0, 6.0))
+    return SimilarityLoss("sca", sca_similarity, (0.0, 6.0), additive=False)

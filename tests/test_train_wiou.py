@@ -1,0 +1,49 @@
+"""WIoU through a whole training: its running mean is in the checkpoints, and validation does not move it."""
+
+from __future__ import annotations
+
+import pytest
+
+import train
+from tests.test_train import options, results, same_weights  # noqa: F401  (options is a fixture)
+from utils.checkpoint import load_checkpoint
+
+KEY = "box_loss.mean_iou_loss"
+
+
+def test_an_interrupted_run_goes_on_with_the_same_mean(options: dict, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    options |= {"epochs": 4, "set": ["loss.box={name: wiou, momentum: 0.2}"]}
+    whole = train.run(**options)
+    one_epoch, seen = train.train_one_epoch, []
+
+    def interrupted(session: train.Session, epoch: int) -> dict:
+        if epoch == 2:
+            seen.append(float(session.criterion.state_dict()[KEY]))
+            raise KeyboardInterrupt
+        return one_epoch(session, epoch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "train_one_epoch", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train.run(**options)
+    last = whole.save_dir.with_name("exp2") / "weights" / "last.pt"
+    assert 0 < seen[0] < 1 and float(load_checkpoint(last)["criterion"][KEY]) == seen[0]
+    resumed = train.run(resume=str(last))
+    assert results(resumed.save_dir).equals(results(whole.save_dir))
+    assert same_weights(resumed.last, whole.last)
+
+
+def test_only_training_moves_the_mean(options: dict, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    """Two runs that differ in how often they validate have the same mean."""
+    means: dict[bool, list[float]] = {False: [], True: []}
+    one_epoch = train.train_one_epoch
+
+    def watched(session: train.Session, epoch: int) -> dict:
+        parts = one_epoch(session, epoch)
+        means[session.options.noval].append(float(session.criterion.state_dict()[KEY]))
+        return parts
+
+    monkeypatch.setattr(train, "train_one_epoch", watched)
+    for noval in (False, True):
+        train.run(**options | {"hyp": "hyp.wiou.yaml", "epochs": 2, "noval": noval})
+    assert means[False] == means[True] and means[True][1] < means[True][0] < 1

@@ -1,0 +1,49 @@
+"""Minimum-point-distance IoU loss: IoU and the corner distances, in units of the image's diagonal."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from torch import Tensor
+
+from utils.errors import UserError
+from utils.losses.box.base import BOX_LOSSES, ImageSize, SimilarityLoss, number
+from utils.losses.box.geometry import iou_of
+
+
+class MinimumPointDistanceIoU(SimilarityLoss):
+    """MPDIoU loss; the size of the image comes with each call, else from the parameter ``image_size``."""
+
+    def __init__(self, image_wh: tuple[float, float], image_size: float | list[float]) -> None:
+        super().__init__("mpdiou", None, (0.0, math.inf), pixels=True, image_size=image_size)
+        self.image_wh = image_wh
+
+    def compute(self, pred: Tensor, target: Tensor, eps: float, image_wh: ImageSize | None) -> Tensor:
+        """1 - IoU + (d_tl^2 + d_br^2) / (W^2 + H^2), (N,)."""
+        width, height = self.image_wh if image_wh is None else image_wh
+        squared_distances = (pred - target).square().sum(dim=1)  # of the top-left and the bottom-right corners
+        return 1 - iou_of(pred, target, eps) + squared_distances / (width**2 + height**2)
+
+
+@BOX_LOSSES.register(
+    "mpdiou",
+    formula="1 - IoU + (d_tl^2 + d_br^2) / (W^2 + H^2)",
+    range=(0.0, math.inf),
+    paper="Ma and Xu, MPDIoU, arXiv:2307.07662",
+)
+def build_mpdiou(image_size: float | list[float] = 640) -> MinimumPointDistanceIoU:
+    """MPDIoU loss, range [0, 3) for boxes inside the image: Ma and Xu, arXiv:2307.07662.
+
+    d are the distances of the top-left and of the bottom-right corners, W and H the sides of the input image. Boxes and
+    image must share one unit, so the boxes are brought to pixels. In training the criterion passes the size of the
+    images at hand, whatever it is.
+
+    Args:
+        image_size: side, or [width, height], of the image in pixels; read only where a call does not tell.
+    """
+    pair: Any = image_size if isinstance(image_size, list | tuple) else (image_size, image_size)
+    if len(pair) != 2:
+        raise UserError(f"mpdiou: expected image_size, a side or [width, height], but got {image_size!r}")
+    width, height = (number("mpdiou", "image_size", side, 0, above=True) for side in pair)
+    return MinimumPointDistanceIoU((width, height), image_size)

@@ -1,0 +1,101 @@
+"""Losses that exchange the IoU term of another loss: Inner-IoU and Focaler-IoU."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from utils.errors import UserError
+from utils.losses.box.base import BOX_LOSSES, BoxLoss, Formula, ImageSize, SimilarityLoss, number
+from utils.losses.box.geometry import boxes_to_centres, iou_of
+
+
+class ExchangedIoU(BoxLoss):
+    """Another loss plus IoU minus the value that takes its place.
+
+    Args:
+        inside: the other loss, a submodule, so that its state is part of checkpoints.
+        replacement: ``(pred, target, eps) -> (N,)`` in [0, 1], in place of IoU.
+        name, settings: as for :class:`BoxLoss`.
+    """
+
+    def __init__(self, name: str, inside: BoxLoss, replacement: Formula, **settings: Any) -> None:
+        low, high = inside.range
+        bounds = inside.range if inside.additive else (low - 1, high + 1)
+        BoxLoss.__init__(self, name, None, bounds, pixels=inside.pixels, **settings)
+        self.additive = inside.additive
+        self.inside = inside
+        self._replacement = replacement
+
+    def compute(self, pred: Tensor, target: Tensor, eps: float, image_wh: ImageSize | None) -> Tensor:
+        """L + IoU - replacement, (N,)."""
+        difference = iou_of(pred, target, eps) - self._replacement(pred, target, eps)
+        return self.inside.compute(pred, target, eps, image_wh) + difference
+
+
+class ExchangedIoUSimilarity(ExchangedIoU, SimilarityLoss):
+    """The same around a loss that is 1 - similarity, and so is one as well."""
+
+
+def _exchange(name: str, of: Any, replacement: Formula, **settings: Any) -> ExchangedIoU:
+    if not isinstance(of, str | Mapping):
+        raise UserError(f"{name}: expected of, a name or a mapping with 'name' and parameters, but got {of!r}")
+    inside = BOX_LOSSES.build_from(of)
+    kind = ExchangedIoUSimilarity if isinstance(inside, SimilarityLoss) else ExchangedIoU
+    return kind(name, inside, replacement, of=of, **settings)
+
+
+@BOX_LOSSES.register(
+    "inner",
+    formula="L + IoU - IoU(both boxes scaled by r)",
+    range=(0.0, 2.5),
+    paper="Zhang et al., Inner-IoU, arXiv:2311.02877",
+)
+def build_inner(of: str | Mapping[str, Any] = "ciou", ratio: float = 0.7) -> ExchangedIoU:
+    """Inner-IoU around any loss L: L + IoU - IoU of auxiliary boxes, both boxes scaled about their own centres.
+
+    Zhang et al., arXiv:2311.02877. Auxiliary boxes smaller than the boxes ask for more precision,
+    larger ones attract from farther. Range: that of L, and up to 1 beyond where L is not 1 - IoU plus a penalty.
+
+    Args:
+        of: the loss L, a name or ``{name: ..., parameter: ...}``.
+        ratio: r > 0, the paper takes 0.5 to 1.5; 1 leaves L.
+    """
+    ratio = number("inner", "ratio", ratio, 0, above=True)
+
+    def scaled(boxes: Tensor) -> Tensor:
+        centre, sides = boxes_to_centres(boxes)
+        return torch.cat((centre - sides * (ratio / 2), centre + sides * (ratio / 2)), dim=1)
+
+    def inner_iou(pred: Tensor, target: Tensor, eps: float) -> Tensor:
+        return iou_of(scaled(pred), scaled(target), eps)
+
+    return _exchange("inner", of, inner_iou, ratio=ratio)
+
+
+@BOX_LOSSES.register(
+    "focaler",
+    formula="L + IoU - clamp((IoU - d) / (u - d), 0, 1)",
+    range=(0.0, 2.5),
+    paper="Zhang and Zhang, Focaler-IoU, arXiv:2401.10525",
+)
+def build_focaler(of: str | Mapping[str, Any] = "ciou", d: float = 0.0, u: float = 0.95) -> ExchangedIoU:
+    """Focaler-IoU around any loss L: its IoU stretched linearly from [d, u] to [0, 1]; arXiv:2401.10525.
+
+    Outside (d, u) the IoU term has no gradient and the penalty of L is alone. Range as of :func:`build_inner`.
+
+    Args:
+        of: the loss L, a name or ``{name: ..., parameter: ...}``.
+        d, u: 0 <= d < u <= 1; 0 and 1 leave L. A low u favours hard boxes, a high d easy ones.
+    """
+    d, u = number("focaler", "d", d, 0, 1), number("focaler", "u", u, 0, 1)
+    if not d < u:
+        raise UserError(f"focaler: expected d below u but got d {d:g} and u {u:g}")
+
+    def focaler_iou(pred: Tensor, target: Tensor, eps: float) -> Tensor:
+        return ((iou_of(pred, target, eps) - d) / (u - d)).clamp(0, 1)
+
+    return _exchange("focaler", of, focaler_iou, d=d, u=u)

@@ -254,6 +254,13 @@ def test_command_line_prints_one_message(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr and not any(tmp_path.iterdir())
 
 
+def test_help_shows_the_defaults(capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit):
+        train.make_parser().given(["--help"])
+    page = " ".join(capsys.readouterr().out.split())
+    assert "passes over the training set (default: 100)" in page and "image size in pixels" in page
+
+
 @pytest.mark.slow
 def test_two_processes_equal_one_where_their_batches_do(options: dict, tmp_path: Path) -> None:
     """Twice the same picture, without augmentation: each process sees what one process sees, batch statistics too.

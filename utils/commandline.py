@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import difflib
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -33,6 +34,7 @@ class CommandParser(argparse.ArgumentParser):
 
     def __init__(self, *, unavailable: Mapping[str, str] | None = None, **settings: Any) -> None:
         super().__init__(**settings)
+        self._hidden_defaults: list[Any] | None = None
         self._unavailable = dict(unavailable or {})
 
     def parse_args(self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None) -> Any:
@@ -44,14 +46,27 @@ class CommandParser(argparse.ArgumentParser):
 
     def given(self, args: Sequence[str] | None = None) -> dict[str, Any]:
         """The options that a command line names, without any default; feed them to :func:`options_from`."""
-        defaults = [(action, action.default) for action in self._actions]
-        try:
-            for action, _ in defaults:
-                action.default = argparse.SUPPRESS
+        with self._defaults_as([argparse.SUPPRESS] * len(self._actions)):
             return vars(self.parse_args(args))
-        finally:
-            for action, default in defaults:
+
+    def format_help(self) -> str:
+        """The page of ``--help``, with the defaults also while :meth:`given` hides them."""
+        with self._defaults_as(self._hidden_defaults or [action.default for action in self._actions]):
+            return super().format_help()
+
+    @contextlib.contextmanager
+    def _defaults_as(self, defaults: Sequence[Any]) -> Iterator[None]:
+        """Other defaults for a while, in the order of the actions."""
+        before, hidden = [action.default for action in self._actions], self._hidden_defaults
+        self._hidden_defaults = hidden or before
+        try:
+            for action, default in zip(self._actions, defaults, strict=True):
                 action.default = default
+            yield
+        finally:
+            for action, default in zip(self._actions, before, strict=True):
+                action.default = default
+            self._hidden_defaults = hidden
 
     def option_actions(self) -> dict[str, argparse.Action]:
         """Every spelling that Python code may use (``img_size`` for ``--img-size``) with the action behind it."""

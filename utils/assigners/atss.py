@@ -42,7 +42,8 @@ class ATSSAssigner:
 
     * Candidates of an object are, on each level, the ``candidates`` anchors with the nearest centres (all anchors where
       a level has fewer). The centre of an anchor is that of its cell, so the A anchors of a cell are equally near; of
-      equally near anchors those with the lower index in [0, N) come first: by shape, then row, then column.
+      equally near anchors those with the lower index in [0, N) come first: by shape, then row, then column. (For
+      several anchors per cell the authors' code takes ``candidates`` times A; here it is the number itself.)
     * Threshold: mean + standard deviation of the IoUs of its candidates of all levels with the object, anchors as boxes
       around the centres of their cells. The deviation is the unbiased one (n - 1), as in the authors' code; of a single
       candidate it is 0.

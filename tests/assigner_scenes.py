@@ -21,14 +21,15 @@ def table_of(anchors: torch.Tensor = ANCHORS, dtype: torch.dtype = torch.float64
 
 
 def random_targets(seed: int, count: int = 60, images: int = 3) -> torch.Tensor:
-    """(count, 6): small and large objects, some over the border, some with centres on the very edges."""
+    """(count, 6): small and large objects, some over the border, some with centres on the edges or outside."""
     generator = torch.Generator().manual_seed(seed)
     targets = torch.rand(count, 6, generator=generator, dtype=torch.float64)
     targets[:, 0] = targets[:, 0].mul(images).floor()
     targets[:, 1] = targets[:, 1].mul(3).floor()
     targets[:, 4:] = targets[:, 4:] ** 2 + 0.03
-    edges = torch.tensor([[1.0, 1.0], [0.0, 0.0], [1.0, 0.3], [0.25, 0.0], [0.5, 0.5]], dtype=torch.float64)
-    targets[: len(edges), 2:4] = edges
+    edges = [[1.0, 1.0], [0.0, 0.0], [1.0, 0.3], [0.25, 0.0], [0.5, 0.5], [1.15, 0.5], [-0.1, 1.1], [0.4, -0.2]]
+    targets[: len(edges), 2:4] = torch.tensor(edges, dtype=torch.float64)[:count]
+    targets[5:8, 4:] += 0.5  # centres outside the image: these reach into it
     return targets
 
 

@@ -21,6 +21,7 @@ from tests.assigner_scenes import (
     table_of,
 )
 from utils.assigners import ASSIGNERS, atss
+from utils.boxes import build_anchor_table
 from utils.errors import UserError
 
 
@@ -128,6 +129,27 @@ def test_threshold_by_hand() -> None:
     assert assign(objects((44, 36, 24, 24)), EIGHT) == nine
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_candidates_that_fit_alike_match_alike_whatever_is_rounded(dtype: torch.dtype) -> None:
+    """Objects of odd sizes over the 3 x 3 cells around the centre: nine equal IoUs, up to the last bits."""
+    table, assigner = table_of(EIGHT, dtype), ASSIGNERS.build("atss")
+    for number in range(100):
+        size = 25 + number / 37
+        found = assigner(objects((44.1 + number / 1000, 36.1, size, size)).to(dtype), table)
+        assert len(found.anchor) == 9
+
+
+def test_an_object_whose_centre_is_outside_matches_inside() -> None:
+    """On a row of two cells (of 8 pixels) an object of 40 x 40 around (18, 4), 2 pixels beyond: both are candidates,
+    with IoU 0.04. The seven cells that the grid lacks neither match nor move the threshold."""
+    table = build_anchor_table(EIGHT, (8,), ((1, 2),))
+    targets = torch.tensor([[0, 0, 18 / 16, 4 / 8, 40 / 16, 40 / 8]], dtype=torch.float64)
+    assert matches(ASSIGNERS.build("atss")(targets, table), table) == [(0, 0, 0, 0, 0, 0), (0, 0, 0, 0, 1, 0)]
+    # 10 x 8 around (17, 4): overlap of 4 with the second cell alone. Its twin beyond the border would fit better.
+    targets = torch.tensor([[0, 0, 17 / 16, 4 / 8, 10 / 16, 8 / 8]], dtype=torch.float64)
+    assert matches(ASSIGNERS.build("atss")(targets, table), table) == []
+
+
 def test_deviation_is_unbiased_by_hand() -> None:
     """Two candidates of IoU a > b: mean + deviation is (a + b)/2 + (a - b)/sqrt(2) > a, so none matches.
 
@@ -159,6 +181,7 @@ def test_equally_near_anchors_come_by_index() -> None:
     twins = EIGHT.repeat(1, 2, 1)
     three = [(0, 0, 0, 3, 4, 0), (0, 0, 0, 3, 5, 0), (0, 0, 0, 4, 4, 0)]
     assert assign(objects((40, 32, 16, 16)), twins, candidates=3) == three
+    assert assign(objects((40, 32, 16, 16)), twins, candidates=2) == three[:2]
     assert assign(objects((40, 36, 16, 8)), twins, candidates=1) == [(0, 0, 0, 4, 4, 0)]
     three = [(0, 0, 0, 4, 4, 0), (0, 0, 0, 4, 5, 0), (0, 0, 1, 4, 4, 0)]
     assert assign(objects((40, 36, 16, 8)), twins, candidates=3) == three

@@ -66,7 +66,7 @@ def _covers_an_object(pred_boxes: Tensor, image: Tensor, target_boxes: Tensor, t
     hits = torch.zeros(pred_boxes.shape[:2], dtype=torch.int32, device=pred_boxes.device)
     some = max(1, MAX_PAIRS // max(1, pred_boxes.shape[1]))
     for part_image, part_boxes in zip(image.split(some), target_boxes.split(some), strict=True):
-        iou = elementwise_iou(pred_boxes[part_image], part_boxes[:, None])  # (m, N)
+        iou = elementwise_iou(pred_boxes[part_image], part_boxes[:, None], eps=0.0)  # (m, N); 0/0 is above nothing
         hits.index_add_(0, part_image, (iou > threshold).int())
     return hits > 0
 

@@ -139,15 +139,18 @@ def test_candidates_that_fit_alike_match_alike_whatever_is_rounded(dtype: torch.
         assert len(found.anchor) == 9
 
 
-def test_an_object_whose_centre_is_outside_matches_inside() -> None:
-    """On a row of two cells (of 8 pixels) an object of 40 x 40 around (18, 4), 2 pixels beyond: both are candidates,
-    with IoU 0.04. The seven cells that the grid lacks neither match nor move the threshold."""
+def test_cells_that_the_grid_lacks_do_not_count() -> None:
+    """A row of two cells of 8 pixels has two candidates, not nine, and clamping never turns the others into them.
+
+    400 x 400 around (8, 4) and 40 x 40 around (18, 4), 2 pixels beyond the border: two equal IoUs, both match.
+    140 x 140 around (-72, -72) ends before the first cell.
+    """
     table = build_anchor_table(EIGHT, (8,), ((1, 2),))
-    targets = torch.tensor([[0, 0, 18 / 16, 4 / 8, 40 / 16, 40 / 8]], dtype=torch.float64)
-    assert matches(ASSIGNERS.build("atss")(targets, table), table) == [(0, 0, 0, 0, 0, 0), (0, 0, 0, 0, 1, 0)]
-    # 10 x 8 around (17, 4): overlap of 4 with the second cell alone. Its twin beyond the border would fit better.
-    targets = torch.tensor([[0, 0, 17 / 16, 4 / 8, 10 / 16, 8 / 8]], dtype=torch.float64)
-    assert matches(ASSIGNERS.build("atss")(targets, table), table) == []
+    expected = {(8, 4, 400): 2, (18, 4, 40): 2, (-72, -72, 140): 0}
+    for (x, y, side), count in expected.items():
+        targets = torch.tensor([[0, 0, x / 16, y / 8, side / 16, side / 8]], dtype=torch.float64)
+        found = matches(ASSIGNERS.build("atss")(targets, table), table)
+        assert found == [(0, 0, 0, 0, 0, 0), (0, 0, 0, 0, 1, 0)][:count]
 
 
 def test_deviation_is_unbiased_by_hand() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import numbers
 from collections.abc import Mapping
 from typing import Any
 
@@ -148,7 +149,7 @@ def _checked_number(value: Any, low: float, high: float, optional: bool, where: 
             value = float(value)
         except ValueError:
             raise UserError(f"{where}: expected a number but got {value!r}") from None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
         raise UserError(f"{where}: expected a number but got {value!r}")
     if optional and value == 0:
         return None

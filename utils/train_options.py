@@ -38,14 +38,19 @@ log = logging.getLogger(__name__)
 
 def make_parser() -> CommandParser:
     """All flags with their defaults."""
-    parser = CommandParser(prog="train.py", description="Train a detector.", unavailable=UNAVAILABLE)
+    parser = CommandParser(
+        prog="train.py",
+        description="Train a detector.",
+        unavailable=UNAVAILABLE,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
     add = parser.add_argument
-    add("--weights", default="", help="checkpoint to start from; '' trains from scratch")
+    add("--weights", default="", help="checkpoint to start from; none trains from scratch")
     add("--cfg", default="yolov5n.yaml", help="model YAML; with --weights the default is the checkpoint's")
     add("--data", default="shapes.yaml", help="data YAML")
     add("--hyp", default="hyp.scratch-low.yaml", help="hyper-parameter YAML")
     add("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="override hyper-parameters")
-    add("--epochs", type=int, default=100)
+    add("--epochs", type=int, default=100, help="passes over the training set")
     add("--batch-size", type=int, default=16, help="images per batch over all processes")
     add("--imgsz", "--img", "--img-size", type=int, default=640, help="image size in pixels, training and validation")
     add("--resume", nargs="?", const=True, default=False, help="continue a run: its last.pt, or the newest one")
@@ -62,11 +67,11 @@ def make_parser() -> CommandParser:
         choices=("ram", "disk", "val"),
         help="keep decoded images; val: only those of the val split, in memory",
     )
-    add("--device", default="", help="cpu, 0, mps (default: the first GPU, else the CPU)")
+    add("--device", default="", help="cpu, 0 or mps; none is the first GPU, else the CPU")
     add("--amp", default="auto", choices=AMP_CHOICES, help="network arithmetic; auto is 16 bits where it is fast")
     add("--multi-scale", action="store_true", help="vary the image size by half, batch by batch")
     add("--single-cls", action="store_true", help="treat all classes as one")
-    add("--optimizer", default="SGD", choices=OPTIMIZERS)
+    add("--optimizer", default="SGD", choices=OPTIMIZERS, help="how weights are updated")
     add("--sync-bn", action="store_true", help="batch norm over all processes (GPUs under torchrun)")
     add("--workers", type=int, default=8, help="processes that load images, at most")
     add("--project", default="runs/train", help="folder of runs")
@@ -77,7 +82,7 @@ def make_parser() -> CommandParser:
     add("--patience", type=int, default=100, help="stop after so many epochs without a better one; 0 never stops")
     add("--freeze", nargs="+", type=int, default=[0], help="n: rows 0 to n-1 of the model; several: exactly these")
     add("--save-period", type=int, default=-1, help="also save epochN.pt every so many epochs")
-    add("--seed", type=int, default=0)
+    add("--seed", type=int, default=0, help="of initial weights, order and augmentation")
     return parser
 
 

@@ -1,91 +1,90 @@
-"""The anchor-ratio assigner against a plain loop over objects, levels, anchors and cells, and on hand-made scenes."""
+"""What holds for every registered assigner: no object, the training loss, the setting."""
 
 from __future__ import annotations
-
-import math
 
 import pytest
 import torch
 
+from tests.assigner_scenes import ANCHORS, GRIDS, STRIDES, random_targets, table_of
 from utils.assigners import ASSIGNERS
-from utils.boxes import build_anchor_table
-
-STRIDES = (8, 16)
-ANCHORS = torch.tensor([[[10.0, 10.0], [40.0, 10.0]], [[30.0, 60.0], [90.0, 90.0]]], dtype=torch.float64)
-GRIDS = ((6, 9), (3, 5))  # rows, columns
+from utils.criterion import Criterion, check_loss_settings
+from utils.errors import UserError
+from utils.hyperparameters import Hyperparameters
 
 
-def assign(targets: torch.Tensor, anchor_t: float = 4.0) -> set[tuple[int, int, int, int, int, int]]:
-    """Rows of image, level, anchor, row, column, target."""
-    table = build_anchor_table(ANCHORS, STRIDES, GRIDS)
-    assigner = ASSIGNERS.build("anchor_ratio", anchor_t=anchor_t)
-    found = assigner(targets, table)
-    cell = table.cell[found.anchor].long()
-    columns = (found.image, table.level[found.anchor], table.shape[found.anchor], cell[:, 1], cell[:, 0], found.target)
-    rows = torch.stack(columns, dim=1).tolist()
-    return sorted(map(tuple, rows))
+def random_maps(images: int = 3, classes: int = 3) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(images, 3, rows, cols, 5 + classes) for rows, cols in GRIDS]
+    return [torch.randn(shape, generator=generator).requires_grad_() for shape in shapes]
 
 
-def plain_loop(targets: torch.Tensor, anchor_t: float = 4.0) -> list[tuple[int, ...]]:
-    """The rule as it is written down: ratio below anchor_t; own cell, and neighbours nearer than half a cell."""
-    matches = []
-    for number, (image, _, x, y, w, h) in enumerate(targets.tolist()):
-        for level, (rows, cols) in enumerate(GRIDS):
-            cx, cy = x * cols, y * rows
-            for shape in range(2):
-                aw, ah = (ANCHORS[level, shape] / STRIDES[level]).tolist()
-                ratios = (w * cols / aw, h * rows / ah)
-                if max(max(r, 1 / r) for r in ratios) >= anchor_t:
-                    continue
-                cells = [(math.floor(cy), math.floor(cx))]
-                if cx % 1 < 0.5 and cx > 1:
-                    cells.append((math.floor(cy), math.floor(cx - 0.5)))
-                if cy % 1 < 0.5 and cy > 1:
-                    cells.append((math.floor(cy - 0.5), math.floor(cx)))
-                if (cols - cx) % 1 < 0.5 and cols - cx > 1:
-                    cells.append((math.floor(cy), math.floor(cx + 0.5)))
-                if (rows - cy) % 1 < 0.5 and rows - cy > 1:
-                    cells.append((math.floor(cy + 0.5), math.floor(cx)))
-                for row, col in cells:
-                    clamped = (min(max(row, 0), rows - 1), min(max(col, 0), cols - 1))
-                    matches.append((int(image), level, shape, *clamped, number))
-    return sorted(matches)
+def criterion_of(name: str) -> Criterion:
+    return Criterion(ANCHORS, STRIDES, 3, 128, {"assigner": name})
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_equals_the_plain_loop(seed: int) -> None:
-    generator = torch.Generator().manual_seed(seed)
-    targets = torch.rand(60, 6, generator=generator, dtype=torch.float64)
-    targets[:, 0] = targets[:, 0].mul(3).floor()
-    targets[:, 4:] = targets[:, 4:] ** 2 + 0.01
-    targets[0, 2:4] = 1.0  # in the very corner
-    targets[1, 2:4] = 0.0
-    assert assign(targets) == plain_loop(targets) and len(plain_loop(targets)) > 100
+@pytest.mark.parametrize("name", ASSIGNERS.names())
+def test_some_steps_of_training(name: str) -> None:
+    """Descent on the raw outputs themselves: finite, and every part goes down."""
+    criterion, raw, targets = criterion_of(name), random_maps(), random_targets(0, count=20).float()
+    optimiser = torch.optim.Adam(raw, lr=0.05)
+    history = []
+    for _ in range(15):
+        optimiser.zero_grad()
+        out = criterion(raw, targets)
+        out.total.backward()
+        assert all(torch.isfinite(level.grad).all() for level in raw)
+        optimiser.step()
+        history.append(out)
+    assert all(torch.isfinite(out.total) for out in history)
+    for part in ("box", "obj", "cls"):
+        assert history[-1].parts[part] < 0.9 * history[0].parts[part]
 
 
-def one(x: float, y: float, w: float, h: float) -> torch.Tensor:
-    """An object given in cells of the first level, 9 columns and 6 rows."""
-    return torch.tensor([[0, 0, x / 9, y / 6, w / 9, h / 6]], dtype=torch.float64)
+@pytest.mark.parametrize("name", ASSIGNERS.names())
+def test_no_object_is_background_alone(name: str) -> None:
+    """The objectness loss equals that of any other assigner, and its gradient reaches every anchor."""
+    raw = random_maps()
+    out = criterion_of(name)(raw, torch.zeros(0, 6))
+    out.total.backward()
+    assert out.parts["box"] == 0 and out.parts["cls"] == 0
+    assert torch.equal(out.parts["obj"], criterion_of("anchor_ratio")(raw, torch.zeros(0, 6)).parts["obj"])
+    for level in raw:
+        assert (level.grad[..., 4] > 0).all() and torch.isfinite(level.grad).all()
 
 
-def cells(targets: torch.Tensor) -> list[tuple[int, int]]:
-    return sorted((row, col) for _, level, shape, row, col, _ in assign(targets, 1.5) if (level, shape) == (0, 0))
+@pytest.mark.parametrize("name", ASSIGNERS.names())
+def test_assignments_are_indices_within_range_and_leave_their_input_alone(name: str) -> None:
+    targets, table = random_targets(4), table_of()
+    flat = torch.randn(3, len(table.level), 8, dtype=torch.float64, requires_grad=True)
+    before = targets.clone(), flat.detach().clone()
+    found = ASSIGNERS.build(name)(targets, table, flat)
+    assert torch.equal(targets, before[0]) and torch.equal(flat, before[1])
+    assert len(found.image) == len(found.anchor) == len(found.target) > 20
+    assert (found.anchor >= 0).all() and (found.anchor < len(table.level)).all()
+    assert torch.equal(found.image, targets[found.target, 0].long())
+    assert found.ignore is None or (found.ignore.shape == flat.shape[:2] and not found.ignore.requires_grad)
 
 
-def test_cells_by_hand() -> None:
-    size = (10 / 8, 10 / 8)  # that of the first anchor
-    assert cells(one(4.3, 2.8, *size)) == [(2, 3), (2, 4), (3, 4)], "left and below"
-    assert cells(one(4.7, 2.2, *size)) == [(1, 4), (2, 4), (2, 5)], "right and above"
-    assert cells(one(0.3, 0.2, *size)) == [(0, 0)], "the grid has no neighbours there"
-    assert cells(one(8.7, 5.8, *size)) == [(5, 8)]
-    assert cells(one(4.0, 2.3, *size)) == [(1, 4), (2, 3), (2, 4), (2, 4)], "a border leans both ways, as in YOLOv5"
+@pytest.mark.parametrize("name", ASSIGNERS.names())
+def test_images_do_not_influence_each_other(name: str) -> None:
+    """The rows of an image are the same with and without the objects of the other images."""
+    targets, table = random_targets(5), table_of()
+    flat = torch.randn(3, len(table.level), 8, dtype=torch.float64)
+    assigner = ASSIGNERS.build(name)
+    together = assigner(targets, table, flat)
+    for image in range(3):
+        rows = (targets[:, 0] == image).nonzero()[:, 0]
+        alone = assigner(targets[rows], table, flat)
+        mine = together.image == image
+        pairs = zip(together.anchor[mine].tolist(), together.target[mine].tolist(), strict=True)
+        assert sorted(pairs) == sorted(zip(alone.anchor.tolist(), rows[alone.target].tolist(), strict=True))
+        assert together.ignore is None or torch.equal(together.ignore[image], alone.ignore[image])
 
 
-def test_ratio_is_a_strict_limit() -> None:
-    assert cells(one(4.3, 2.3, 10 / 8 * 1.49, 10 / 8 / 1.49))
-    assert not cells(one(4.3, 2.3, 10 / 8 * 1.51, 10 / 8))
-    assert not cells(one(4.3, 2.3, 10 / 8, 10 / 8 / 1.51))
-
-
-def test_no_objects() -> None:
-    assert assign(torch.zeros(0, 6, dtype=torch.float64)) == []
+def test_the_setting_is_a_name() -> None:
+    assert ASSIGNERS.names() == ["anchor_ratio", "atss", "best_iou"]
+    for name in ASSIGNERS:
+        check_loss_settings(Hyperparameters.from_mapping({"assigner": name}))
+        assert criterion_of(name).assigner.needs_predictions == (name == "best_iou")
+    with pytest.raises(UserError, match=r"unknown assigner 'best_iuo'. Known: anchor_ratio, atss, best_iou"):
+        criterion_of("best_iuo")

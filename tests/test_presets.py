@@ -80,6 +80,8 @@ def test_every_score_loss_has_a_preset_that_changes_nothing_else(name):
         ),
         ("hyp.focal.yaml", {"loss.score": {"name": "focal", "gamma": 1.5}}),
         ("hyp.yolov5.yaml", {"loss.objectness_target": "box"}),
+        ("hyp.atss.yaml", {"assigner": "atss"}),
+        ("hyp.best-iou.yaml", {"assigner": "best_iou"}),
     ],
 )
 def test_familiar_presets_differ_from_the_default_as_documented(name, expected):

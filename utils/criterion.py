@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from utils.assigners import ASSIGNERS
+from utils.assigners import ASSIGNERS, Assigner
 from utils.boxes import build_anchor_table, decode_cell_boxes, elementwise_iou, flatten_levels, xywh_to_xyxy
 from utils.errors import UserError
 from utils.hyperparameters import Hyperparameters
@@ -89,7 +89,8 @@ class Criterion(nn.Module):
             table = self._anchor_table(raw, dtype)
             flat = flatten_levels([level.to(dtype) for level in raw])
             targets = targets.to(flat)
-            assignment = self.assigner(targets, table)
+            predictions = flat.detach() if self.assigner.needs_predictions else None
+            assignment = self.assigner(targets, table, predictions)
             parts = self._parts(flat, targets, table, assignment)
             weighted = {name: part * self.gains[name] for name, part in parts.items()}
             total = sum(weighted.values()) * len(flat)
@@ -105,7 +106,7 @@ class Criterion(nn.Module):
         return torch.cat((boxes[:, :2] * grid - table.cell[assignment.anchor], boxes[:, 2:] * grid), dim=1)
 
     def _parts(self, flat: Tensor, targets: Tensor, table: AnchorTable, assignment: Assignment) -> dict[str, Tensor]:
-        image, anchor, target = assignment
+        image, anchor, target, _ = assignment
         pred = flat[image, anchor]  # (P, 5 + C): the one gather
         anchor_cells = (table.size / table.stride)[anchor]
         pred_boxes = xywh_to_xyxy(decode_cell_boxes(pred[:, :4], anchor_cells))
@@ -135,12 +136,20 @@ class Criterion(nn.Module):
         return elementwise_iou(pred_boxes, target_boxes)
 
     def _objectness_loss(self, logits: Tensor, table: AnchorTable, assignment: Assignment, quality: Tensor) -> Tensor:
-        """Mean over all anchors of a level, then the balanced sum over levels; logits (B, N)."""
+        """Mean over all anchors of a level, then the balanced sum over levels; logits (B, N).
+
+        Ignored anchors add neither loss nor gradient, but count in the mean: the others weigh the same as without them.
+        """
         batch, num_anchors = logits.shape
         # Of several objects on one anchor the best fitting counts, in whatever order they come.
         target = logits.new_zeros(batch * num_anchors)
         target.scatter_reduce_(0, assignment.image * num_anchors + assignment.anchor, quality, "amax")
         loss = self.score_loss(logits, target.view_as(logits), positive_weight=self.positive_weights["obj"])
+        if assignment.ignore is not None:
+            positive = torch.zeros_like(assignment.ignore).index_put_(
+                (assignment.image, assignment.anchor), assignment.ignore.new_ones(())
+            )
+            loss = loss.masked_fill(assignment.ignore & ~positive, 0.0)
         return (loss * self._anchor_weight).sum() / batch
 
     def _class_loss(self, logits: Tensor, classes: Tensor) -> Tensor:
@@ -198,6 +207,6 @@ def _score_setting(hyp: Hyperparameters) -> str | dict:
     )
 
 
-def _build_assigner(hyp: Hyperparameters) -> Any:
+def _build_assigner(hyp: Hyperparameters) -> Assigner:
     settings = ASSIGNERS.entry(hyp.assigner).info["settings"]
     return ASSIGNERS.build(hyp.assigner, **{name: getattr(hyp, name) for name in settings})

@@ -102,11 +102,14 @@ class Assignment(NamedTuple):
         image: (P,) int64, image in the batch.
         anchor: (P,) int64, anchor in [0, N).
         target: (P,) int64, row of the (M, 6) targets.
+        ignore: (B, N) bool, anchors that are neither positive nor negative; none of them is among the P. None where
+            the assigner ignores nothing.
     """
 
     image: Tensor
     anchor: Tensor
     target: Tensor
+    ignore: Tensor | None = None
 
 
 class LossOutput(NamedTuple):

@@ -7,7 +7,7 @@ import functools
 import torch
 from torch import Tensor
 
-from utils.assigners.base import ASSIGNERS
+from utils.assigners.base import ASSIGNERS, anchors_at
 from utils.structures import AnchorTable, Assignment
 
 # In cells: the object's own cell, then left, top, right and bottom neighbour.
@@ -25,16 +25,19 @@ class AnchorRatioAssigner:
         anchor_t: largest ratio of sides, > 1.
     """
 
+    needs_predictions = False
+
     def __init__(self, anchor_t: float = 4.0) -> None:
         self.anchor_t = anchor_t
 
     @torch.no_grad()
-    def __call__(self, targets: Tensor, table: AnchorTable) -> Assignment:
+    def __call__(self, targets: Tensor, table: AnchorTable, flat: Tensor | None = None) -> Assignment:
         """Assign.
 
         Args:
             targets: (M, 6) image, class, x, y, w, h (``xywhn``).
             table: the anchors of one image.
+            flat: not used.
 
         Returns:
             P matches, each within the grid of its level; the same anchor may appear more than once.
@@ -49,9 +52,7 @@ class AnchorRatioAssigner:
         near = _near_cells(centre, grids)  # (5, L, M)
         neighbour, level, shape, target = (fits[None] & near[:, :, None]).nonzero(as_tuple=True)
         cell = (centre[level, target] + _neighbours(targets.device, targets.dtype)[neighbour]).floor()
-        num_cols, num_rows = table.level_grid[level].long().unbind(dim=1)
-        col, row = torch.minimum(cell.clamp(min=0), table.level_grid[level] - 1).long().unbind(dim=1)
-        anchor = table.level_offset[level] + (shape * num_rows + row) * num_cols + col
+        anchor = anchors_at(table, level, shape, cell)
         return Assignment(image=targets[target, 0].long(), anchor=anchor, target=target)
 
 

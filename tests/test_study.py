@@ -193,8 +193,8 @@ def test_weights_are_told_apart_by_content_and_not_by_folder(tmp_path: Path) -> 
     for folder, content in (("a", "x"), ("b", "x"), ("c", "y")):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "best.pt").write_text(content)
-        options = vars(options_from(make_parser(), {"weights": str(tmp_path / folder / "best.pt"), "cfg": ""}))
-        found.append(run_settings(options, hyp))
+        flags = vars(options_from(make_parser(), {"weights": str(tmp_path / folder / "best.pt"), "cfg": ""}))
+        found.append(run_settings(flags, hyp))
     assert found[0] == found[1] != found[2] and str(tmp_path) not in str(found)
     assert found[0]["cfg"] == "best.pt" and found[0]["options"].startswith('{"weights": "best.pt ')
 

@@ -60,8 +60,19 @@ MAY_IMPORT = {
     "utils.session": {"utils.optim", "utils.precision"},
     "utils.train_report": {"utils.precision"},
     "utils.train_options": {"utils.checkpoint", "utils.config", "utils.optim", "utils.precision"},
+    # many trainings
+    "utils.study_rows": set(),
+    "utils.study_table": {"utils.study_rows"},
+    "utils.study_runs": {
+        "utils.checkpoint",
+        "utils.config",
+        "utils.criterion",
+        "utils.runlog",
+        "utils.study_rows",
+        "utils.train_options",
+    },
 }
-COMMANDS = {"train": {"val"}, "val": set(), "detect": set()}
+COMMANDS = {"train": {"val"}, "val": set(), "detect": set(), "study": {"train"}}
 GRAB_BAGS = {"general", "misc", "common", "helpers", "util", "tools", "functions"}
 
 

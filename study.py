@@ -47,6 +47,7 @@ DECIDED = {
     "hyp": "--hyps names the presets",
     "seed": "--seeds names the seeds",
     "resume": "the same command again goes on where it stopped",
+    "evolve": "search.py searches hyper-parameters",
     "exist_ok": "the same command again goes on where it stopped",
 }
 

@@ -6,13 +6,14 @@ Without any flag it trains yolov5n from scratch on generated shapes. :func:`run`
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import os
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -38,7 +39,7 @@ from utils.reproducibility import reproducible
 from utils.runlog import RunLog
 from utils.session import Session
 from utils.train_options import complete_options, make_parser, resumed_options
-from utils.train_report import data_text, epoch_line, finite_means, settings_text
+from utils.train_report import TrainResult, data_text, epoch_line, finite_means, settings_text
 from utils.validation_files import OutputFiles
 from val import Validation, iou_table, metrics_table, validate
 
@@ -46,27 +47,6 @@ MAX_GRADIENT_NORM = 10.0
 CHECK_EVERY = 10  # iterations between looks at the losses, each of which waits for the device
 
 log = logging.getLogger(__name__)
-
-
-class TrainResult(NamedTuple):
-    """What a training returns.
-
-    Attributes:
-        save_dir: folder of the run.
-        best, last: checkpoints.
-        metrics: of the best checkpoint on the val split.
-        fitness: 0.1 mAP50 + 0.9 mAP50-95 of these.
-        epochs: epochs trained, of this run and those it continued.
-        minutes: duration of this call.
-    """
-
-    save_dir: Path
-    best: Path
-    last: Path
-    metrics: Metrics
-    fitness: float
-    epochs: int
-    minutes: float
 
 
 def train_one_epoch(session: Session, epoch: int) -> dict[str, float]:
@@ -123,10 +103,12 @@ def optimizer_step(session: Session) -> None:
     session.ema.update(session.model)
 
 
-def run(**options: Any) -> TrainResult | None:
-    """Train; the command line as a function.
+def run(*, on_epoch: Callable[[int, Metrics | None], None] | None = None, **options: Any) -> TrainResult | None:
+    """Train; the command line as a function. With ``evolve`` it is ``search.run``, and returns what that returns.
 
     Args:
+        on_epoch: called by the main process after each epoch with its number, from 0, and the metrics of its
+            validation, None where there was none. An exception that it raises ends the training, and comes out here.
         options: flags of the command line by name, e.g. ``data="bccd.yaml"``, ``batch_size=8``, ``set=["lr0=0.02"]``.
 
     Returns:
@@ -135,6 +117,10 @@ def run(**options: Any) -> TrainResult | None:
     Raises:
         UserError: an option, file, key or name that cannot be right.
     """
+    if options.get("evolve") is not None:
+        from search import evolve  # the one import upwards: only here, when it is asked for
+
+        return evolve(options)
     started = time.monotonic()
     checkpoint, save_dir = None, None
     if options.get("resume"):
@@ -151,6 +137,7 @@ def run(**options: Any) -> TrainResult | None:
     try:
         with reproducible(complete.seed, device):
             session = build_session(complete, description, device, checkpoint, save_dir)
+            session.on_epoch = on_epoch
             epochs = train(session)
             return finish(session, epochs, started) if distributed.is_main() else None
     finally:
@@ -289,14 +276,13 @@ def train(session: Session) -> int:
     if is_main and not options.resume:
         run_log.save_settings({k: v for k, v in vars(options).items() if k != "resume"}, session.hyp.to_mapping())
     begin, epoch, stop = time.monotonic(), session.start_epoch - 1, False
-    for epoch in range(session.start_epoch, options.epochs):
-        losses = train_one_epoch(session, epoch)
-        if is_main:
-            stop = finish_epoch(session, epoch, losses, run_log, begin)
-        if distributed.broadcast_object(stop):
-            break
-    if is_main:
-        run_log.close()
+    with run_log or contextlib.nullcontext():
+        for epoch in range(session.start_epoch, options.epochs):
+            losses = train_one_epoch(session, epoch)
+            if is_main:
+                stop = finish_epoch(session, epoch, losses, run_log, begin)
+            if distributed.broadcast_object(stop):
+                break
     return epoch + 1
 
 
@@ -334,6 +320,8 @@ def finish_epoch(session: Session, epoch: int, losses: Mapping[str, float], run_
             save_checkpoint(weights / file, state)
     if stop:
         log.info("stopped early: nothing better than epoch %d in %d epochs", session.best_epoch + 1, options.patience)
+    if session.on_epoch is not None:
+        session.on_epoch(epoch, metrics)
     return stop
 
 

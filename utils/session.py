@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ class Session:
         start_epoch: first epoch of this process, above 0 after --resume.
         last_step: iteration of the last optimiser step.
         best_fitness, best_epoch: so far.
+        on_epoch: called by the main process after each epoch, see ``train.run``.
     """
 
     options: argparse.Namespace
@@ -57,6 +58,7 @@ class Session:
     last_step: int = -1
     best_fitness: float = -math.inf
     best_epoch: int = -1
+    on_epoch: Callable[[int, Any], None] | None = None
 
     def state(self, epoch: int, metrics: Mapping[str, Any] | None) -> dict[str, Any]:
         """A complete checkpoint after an epoch: plain tensors and data.

@@ -22,9 +22,8 @@ FREE_ON_RESUME = ("resume", "device", "workers", "cache", "noplots", "save_perio
 UNAVAILABLE = {
     "image_weights": "",
     "quad": "",
-    "evolve": "vary hyper-parameters with --set, one run each",
-    "evolve_population": "vary hyper-parameters with --set, one run each",
-    "resume_evolve": "vary hyper-parameters with --set, one run each",
+    "evolve_population": "--evolve N is a search of N trials, see search.py",
+    "resume_evolve": "the same --evolve command again goes on where it stopped",
     "bucket": "results stay in the run folder",
     "local_rank": "torchrun sets it for each process",
     "entity": "runs are logged to files in the run folder",
@@ -82,6 +81,15 @@ def make_parser() -> CommandParser:
     add("--patience", type=int, default=100, help="stop after so many epochs without a better one; 0 never stops")
     add("--freeze", nargs="+", type=int, default=[0], help="n: rows 0 to n-1 of the model; several: exactly these")
     add("--save-period", type=int, default=-1, help="also save epochN.pt every so many epochs")
+    add(
+        "--evolve",
+        nargs="?",
+        type=int,
+        const=300,
+        default=None,
+        metavar="N",
+        help="search hyper-parameters in N trainings (300 where no number is given), as search.py does",
+    )
     add("--seed", type=int, default=0, help="of initial weights, order and augmentation")
     return parser
 

@@ -1,16 +1,19 @@
-"""What a training says: its settings before, a line after each epoch, and what went wrong."""
+"""What a training says: its settings before, a line after each epoch, what went wrong, and what it returns."""
 
 from __future__ import annotations
 
 import argparse
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from utils.errors import UserError
+from utils.errors import DivergenceError
 from utils.hyperparameters import Hyperparameters
+from utils.metrics import Metrics
 from utils.precision import describe_type
 
 # metrics in the line after an epoch, by column of results.csv
@@ -20,6 +23,27 @@ SCORES = {
     "mAP50": "metrics/mAP_0.5",
     "mAP50-95": "metrics/mAP_0.5:0.95",
 }
+
+
+class TrainResult(NamedTuple):
+    """What a training returns.
+
+    Attributes:
+        save_dir: folder of the run.
+        best, last: checkpoints.
+        metrics: of the best checkpoint on the val split.
+        fitness: 0.1 mAP50 + 0.9 mAP50-95 of these.
+        epochs: epochs trained, of this run and those it continued.
+        minutes: duration of this call.
+    """
+
+    save_dir: Path
+    best: Path
+    last: Path
+    metrics: Metrics
+    fitness: float
+    epochs: int
+    minutes: float
 
 
 def settings_text(options: argparse.Namespace, hyp: Hyperparameters) -> str:
@@ -74,12 +98,12 @@ def finite_means(sums: Mapping[str, Tensor], count: int, epoch: int) -> dict[str
     """Mean loss parts of ``count`` iterations.
 
     Raises:
-        UserError: one is not finite; the message names it.
+        DivergenceError: one is not finite; the message names it.
     """
     means = {name: float(value) / count for name, value in sums.items()}
     for name, value in means.items():
         if not math.isfinite(value):
-            raise UserError(
+            raise DivergenceError(
                 f"epoch {epoch + 1}: expected a finite {name} loss but got {value}; "
                 "a lower lr0, a longer warm-up or --amp off may help"
             )

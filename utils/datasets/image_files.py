@@ -51,14 +51,17 @@ def _yolo_images(source: Path, description: DataDescription) -> list[str]:
 
 
 def _voc_images(source: Path, description: DataDescription) -> list[str]:
-    """Images of a list of ids, ``<root>/ImageSets/Main/<split>.txt``, in ``<root>/JPEGImages``."""
+    """Images of a list of ids, ``<root>/ImageSets/Main/<split>.txt``, in ``<root>/JPEGImages``; or of image files."""
     if source.is_dir():
         raise UserError(
             f"{description.file}: expected a list of ids, ImageSets/Main/train.txt, but {source} is a folder"
         )
+    lines = _lines(source)
+    if all(line.lower().endswith(IMAGE_SUFFIXES) for line in lines):
+        return [os.path.normpath(source.parent / line) for line in lines]
     folder = source.parents[2] / "JPEGImages"
     files = {Path(name).stem: name for name in sorted(os.listdir(folder), reverse=True)} if folder.is_dir() else {}
-    ids = [line.split()[0] for line in _lines(source)]  # lists of one class carry a second column
+    ids = [line.split()[0] for line in lines]  # lists of one class carry a second column
     return [str(folder / files.get(name, f"{name}.jpg")) for name in ids]
 
 

@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from utils.datasets.cache_folder import write_atomically
 
-LEAST_TRIALS = 4  # complete ones, to say anything about importance
+LEAST_TRIALS = 8  # complete ones, to say anything about importance
 SHOWN_PARAMETERS = 25
 BLUE, ORANGE, GREY = "#1f77b4", "#d95f02", "#9a9a9a"
 
@@ -44,7 +44,8 @@ def plot_history(trials: Sequence[FrozenTrial], title: str, path: Path) -> None:
         axes.annotate(
             f"{best[-1]:.4f}", (numbers[int(np.argmax(values))], best[-1]), (0, 5), textcoords="offset points"
         )
-        axes.legend(loc="lower right")
+    if complete or pruned:
+        figure.legend(loc="outside upper right", ncols=3, frameon=False)
     axes.set(xlabel="trial", ylabel=title)
     axes.margins(y=0.1)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -55,7 +56,7 @@ def plot_history(trials: Sequence[FrozenTrial], title: str, path: Path) -> None:
 def plot_importances(study: optuna.Study, title: str, path: Path) -> None:
     """How much of the difference between good trials and the others each parameter explains, by PED-ANOVA.
 
-    Watanabe, Bansal, Hutter: "PED-ANOVA", IJCAI 2023, arXiv:2304.10255. Nothing is drawn of fewer than four complete
+    Watanabe, Bansal, Hutter: "PED-ANOVA", IJCAI 2023, arXiv:2304.10255. Nothing is drawn of fewer than eight complete
     trials, or of trials that are all alike.
 
     Args:

@@ -80,7 +80,7 @@ def run(**options: Any) -> SearchResult:
         log.info(
             "search of %s in %s, study %s in %s", KINDS[plan.own.what], plan.folder, study.study_name, shown_url(url)
         )
-        now = places(study, plan.own.trials)
+        now, told = places(study, plan.own.trials), ()
         progress = Progress(plan.space.title, plan.own.trials, now.finished)
         while now.is_open or now.running:
             if now.is_open:
@@ -88,6 +88,9 @@ def run(**options: Any) -> SearchResult:
                 write_report(plan, study)
                 log.info("%s", progress.line(study.get_trials(deepcopy=False)))
             else:
+                if now.running != told:
+                    log.info("waiting for trial %s of other processes", " and ".join(map(str, now.running)))
+                told = now.running
                 time.sleep(WAIT)
             now = places(study, plan.own.trials)
         best = write_report(plan, study)

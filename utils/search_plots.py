@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 
 def plot_history(trials: Sequence[FrozenTrial], title: str, path: Path) -> None:
-    """Value of each trial and the best so far; pruned trials at the value that they were pruned at.
+    """Value of each trial and the best so far. Pruned trials, whose values are of an earlier epoch, are ticks below.
 
     Args:
         trials: of the study, in the order of their numbers.
@@ -33,9 +33,10 @@ def plot_history(trials: Sequence[FrozenTrial], title: str, path: Path) -> None:
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.subplots()
     complete = [(trial.number, trial.value) for trial in trials if trial.state == TrialState.COMPLETE]
-    pruned = [(trial.number, trial.value) for trial in trials if trial.state == TrialState.PRUNED]
+    pruned = [trial.number for trial in trials if trial.state == TrialState.PRUNED]
     if pruned:
-        axes.plot(*zip(*pruned, strict=True), "x", color=GREY, markersize=5, label=f"{len(pruned)} pruned")
+        bottom, below = [0.02] * len(pruned), axes.get_xaxis_transform()
+        axes.plot(pruned, bottom, "|", color=GREY, markersize=9, transform=below, label=f"{len(pruned)} pruned")
     if complete:
         numbers, values = zip(*complete, strict=True)
         axes.plot(numbers, values, "o", color=BLUE, markersize=5, label=f"{len(complete)} complete")
@@ -78,7 +79,7 @@ def plot_importances(study: optuna.Study, title: str, path: Path) -> None:
     bars = axes.barh([name for name, _ in shown], [value for _, value in shown], color=BLUE)
     axes.bar_label(bars, fmt="%.2f", padding=3, fontsize=8)
     rest = len(importances) - len(shown)
-    more = f"; {rest} lesser ones are not shown" if rest else ""
+    more = f"\n{rest} lesser ones are not shown" if rest else ""
     axes.set(xlabel=f"importance for {title} in {len(values)} complete trials (PED-ANOVA){more}")
     axes.margins(x=0.1, y=0.02)
     _save(figure, path)

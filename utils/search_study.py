@@ -49,12 +49,12 @@ class Places(NamedTuple):
     Attributes:
         finished: trials that are complete or pruned.
         is_open: whether one more may begin.
-        running: trials that are being trained.
+        running: numbers of the trials that are being trained.
     """
 
     finished: int
     is_open: bool
-    running: int
+    running: tuple[int, ...]
 
 
 class NumberedSampler(optuna.samplers.BaseSampler):
@@ -178,11 +178,12 @@ def places(study: optuna.Study, num_trials: int) -> Places:
         num_trials: finished trials that it is to have.
     """
     _repeat_lost_trials(study)
-    alive = [trial.state for trial in study.get_trials(deepcopy=False) if trial.state != TrialState.FAIL]
+    alive = [trial for trial in study.get_trials(deepcopy=False) if trial.state != TrialState.FAIL]
+    waiting = any(trial.state == TrialState.WAITING for trial in alive[:num_trials])
     return Places(
-        finished=sum(state in FINISHED for state in alive),
-        is_open=len(alive) < num_trials or TrialState.WAITING in alive[:num_trials],
-        running=alive.count(TrialState.RUNNING),
+        finished=sum(trial.state in FINISHED for trial in alive),
+        is_open=waiting or len(alive) < num_trials,
+        running=tuple(trial.number for trial in alive if trial.state == TrialState.RUNNING),
     )
 
 

@@ -108,7 +108,9 @@ def test_the_best_hyper_parameters_of_any_base(asked: dict, formula, tmp_path: P
     assert "base" not in content, "a file of the user's may change, or not be there"
     found = load_hyperparameters(done.hyp)
     assert (found.mixup, found.degrees, found.label_smoothing, found.loss.box) == (0.25, 5, 0.1, "sca")
-    named = search.run(**asked | {"hyp": "hyp.sca.yaml", "set": ["degrees=5"], "trials": 2, "name": "named"})
+    named = search.run(
+        **asked | {"hyp": "hyp.sca.yaml", "set": ["degrees=5"], "trials": 2, "name": "named", "keys": ["lr0"]}
+    )
     content = yaml.safe_load(named.hyp.read_text())
     assert content["base"] == "hyp.sca.yaml" and content["degrees"] == 5 and "loss" not in content
     assert load_hyperparameters(named.hyp).loss.box == "sca"
@@ -147,9 +149,9 @@ def test_another_error_stops_the_search(asked: dict, formula) -> None:
 
     formula(broken)
     with pytest.raises(UserError, match="no memory"):
-        search.run(**asked)
+        search.run(**asked, keys=["lr0"])
     formula(peak)
-    assert search.run(**asked).trials == 4
+    assert search.run(**asked, keys=["lr0"]).trials == 4
 
 
 def test_a_name_is_taken_by_one_search(asked: dict, formula) -> None:
@@ -170,9 +172,9 @@ def test_a_name_is_taken_by_one_search(asked: dict, formula) -> None:
 
 def test_holding_out_keeps_the_validation_set_away(asked: dict, formula, tmp_path: Path) -> None:
     calls = formula(peak)
-    search.run(**asked | {"trials": 2})
+    search.run(**asked | {"trials": 1})
     assert {call["data"] for call in calls} == {asked["data"]}
-    done = search.run(**asked | {"trials": 2, "holdout": 0.25, "name": "held"})
+    done = search.run(**asked | {"trials": 2, "holdout": 0.25, "name": "held", "keys": ["lr0"]})
     made = read_data_yaml(Path(calls[-1]["data"]))
     whole = list_images(read_data_yaml(Path(asked["data"])), "train")
     assert made.file == done.folder / "data/data.yaml"
@@ -257,7 +259,7 @@ def test_a_real_search(asked: dict) -> None:
     assert yaml.safe_load((trials / "0001/opt.yaml").read_text())["data"].endswith("data/data.yaml")
 
 
-def test_a_training_tells_its_epochs(options: dict) -> None:  # noqa: F811
+def test_a_training_tells_its_epochs(options: dict, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
     seen = []
     done = train.run(**options, on_epoch=lambda epoch, metrics: seen.append((epoch, metrics)))
     assert [epoch for epoch, _ in seen] == [0, 1, 2]
@@ -269,8 +271,11 @@ def test_a_training_tells_its_epochs(options: dict) -> None:  # noqa: F811
     def stop(epoch: int, metrics: object) -> None:
         raise RuntimeError(f"enough after {epoch}")
 
+    closed = []
+    monkeypatch.setattr(train.RunLog, "close", lambda run_log: closed.append(run_log.save_dir))
     with pytest.raises(RuntimeError, match="enough after 0"):
         train.run(**options, on_epoch=stop)
+    assert len(closed) == 1, "many pruned trials would leave as many open files behind"
 
 
 def test_command_line(tmp_path: Path) -> None:

@@ -2,5 +2,16 @@
 
 from utils.losses.box import BOX_LOSSES, BoxContext, BoxLoss, SimilarityLoss, box_loss
 from utils.losses.classification import SCORE_LOSSES, ScoreLoss
+from utils.losses.ranking_score import RankedScores, RankingLoss
 
-__all__ = ["BOX_LOSSES", "SCORE_LOSSES", "BoxContext", "BoxLoss", "ScoreLoss", "SimilarityLoss", "box_loss"]
+__all__ = [
+    "BOX_LOSSES",
+    "SCORE_LOSSES",
+    "BoxContext",
+    "BoxLoss",
+    "RankedScores",
+    "RankingLoss",
+    "ScoreLoss",
+    "SimilarityLoss",
+    "box_loss",
+]

@@ -20,6 +20,10 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 from utils.errors import UserError, unknown_name
 
 REGULARIZATIONS = ("absolute", "relative")
+# In standard deviations / P. The least that keeps most gradients alive: of 20 to 3000 scores or IoUs as detectors have
+# them, 66 to 88 % are pooled (1.0: 35 to 74 %), and the soft ranks correlate with the ranks by at least 0.926, or 0.996
+# unless most values crowd at one end (the values themselves: 0.741 and 0.950). From 5.0 on (nearly) all are one run,
+# which is Pearson's correlation again. `python -m benchmarks.soft_ranks` prints the table.
 RELATIVE_STRENGTH = 2.0
 
 
@@ -49,8 +53,8 @@ def correlation_loss(
         ious: (P,) in [0, 1].
         kind: ``spearman`` | ``pearson`` | ``concordance``.
         regularization_strength: > 0, how soft the ranks are. Other kinds than ``spearman`` ignore it.
-        regularization: ``absolute``: the strength as it is. With the paper's 1.0 and values in [0, 1] the soft ranks are
-            the values themselves but for a constant, hence Spearman equals Pearson. ``relative``: the strength times
+        regularization: ``absolute``: the strength as it is. With the paper's 1.0 and values in [0, 1] soft ranks are
+            the values themselves but for a constant, and Spearman equals Pearson. ``relative``: the strength times
             ``RELATIVE_STRENGTH`` * standard deviation / P, for scores and IoUs each their own, so that ranks are ranks
             whatever the number and the range of the values.
 
@@ -134,10 +138,10 @@ class _SoftRank(torch.autograd.Function):
             bounds = regression.blocks
             sizes = np.diff(bounds)
             means = np.add.reduceat(descending, bounds[:-1]) / sizes
-            # a run takes the ranks of its places on average, exact in floating point: no rounding beside small values
+            # the mean rank of a run is exact in floating point: beside it, small values are not rounded away
             places = (count - bounds[:-1] - bounds[1:]) / 2
             ranks = np.empty(count)
-            ranks[order] = descending + np.repeat(places - means, sizes)
+            ranks[order] = (descending - np.repeat(means, sizes)) + np.repeat(places, sizes)
         ctx.strength, ctx.num_runs = strength, len(bounds) - 1
         run_of = np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))
         ctx.save_for_backward(*(torch.from_numpy(index).to(values.device) for index in (order, run_of)))

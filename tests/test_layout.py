@@ -38,11 +38,13 @@ MAY_IMPORT = {
     "utils.matches": set(),
     "utils.self_balance": set(),
     "utils.class_part": {"utils.losses", "utils.matches"},
+    "utils.correlation_part": {"utils.losses", "utils.matches"},
     "utils.elementwise_parts": {"utils.class_part", "utils.losses", "utils.matches"},
     "utils.ranking_parts": {"utils.class_part", "utils.losses", "utils.matches", "utils.self_balance"},
     "utils.loss_settings": {"utils.assigners", "utils.losses", "utils.ranking_parts"},
     "utils.criterion": {
         "utils.assigners",
+        "utils.correlation_part",
         "utils.elementwise_parts",
         "utils.loss_settings",
         "utils.losses",

@@ -13,12 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from utils.boxes import build_anchor_table, flatten_levels
+from utils.correlation_part import CorrelationPart
 from utils.elementwise_parts import ElementwiseParts
 from utils.hyperparameters import Hyperparameters
 from utils.loss_settings import build_losses
 from utils.losses import BoxContext, RankingLoss
 from utils.matches import Matches, best_per_anchor, gather_matches
-from utils.ranking_parts import RankingParts
+from utils.ranking_parts import RankingParts, ranks_joint_scores
 from utils.structures import AnchorTable, Assignment, LossOutput
 
 
@@ -63,6 +64,8 @@ class Criterion(nn.Module):
             self.parts = RankingParts(score_loss, self.box_loss.range, hyp, num_classes, num_levels)
         else:
             self.parts = ElementwiseParts(score_loss, hyp, num_classes, num_levels, image_size)
+        correlated = hyp.loss.correlation != "none"
+        self.correlation = CorrelationPart(hyp, ranks_joint_scores(hyp, num_classes)) if correlated else None
         self._table_key: tuple | None = None
 
     def forward(self, raw: Sequence[Tensor], targets: Tensor) -> LossOutput:
@@ -75,7 +78,7 @@ class Criterion(nn.Module):
         Returns:
             total: scalar, the sum of the parts times B.
             parts: weighted, detached scalars: ``box``, ``obj``, ``cls``; with a ranking loss ``box``, ``rank`` (and
-                ``sort``), and ``cls`` where classes have a loss of their own.
+                ``sort``), and ``cls`` where classes have a loss of their own; ``corr`` with a correlation loss.
 
         Everything is computed in float32 or wider, outside autocast.
         """
@@ -103,7 +106,11 @@ class Criterion(nn.Module):
         # once in every step, also without positives: losses with state count the calls, in all processes alike
         box_loss = self.box_loss(matches.pred_boxes, matches.target_boxes, context=context)
         quality = self._quality(matches, context)
-        return self.parts(flat, table, matches, box_loss, quality, assignment.ignore)
+        parts = self.parts(flat, table, matches, box_loss, quality, assignment.ignore)
+        if self.correlation is not None:
+            scored = matches if self.ranks else best_per_anchor(matches, flat.shape[1])
+            parts["corr"] = self.correlation(scored)
+        return parts
 
     @torch.no_grad()
     def _quality(self, matches: Matches, context: BoxContext) -> Tensor:

@@ -64,6 +64,18 @@ class LossSettings:
     self_balance: bool = _flag(
         True, "a ranking loss sets the weight of the box part, which then is as large as the score part"
     )
+    correlation: str = _choice(
+        "none",
+        ("none", "spearman", "pearson", "concordance"),
+        "correlation between the scores of the positives, as rank_on says, and their IoUs, added to the score loss",
+    )
+    correlation_gain: float = _number(0.2, 0, INF, "weight of the correlation loss, not scaled by anything")
+    regularization_strength: float = _number(1.0, 1e-12, INF, "softness of Spearman's ranks")
+    regularization: str = _choice(
+        "absolute",
+        ("absolute", "relative"),
+        "softness as it is (the paper), or in units that make ranks of scores of any number and spread",
+    )
     global_rank: bool = _flag(False, "processes rank and count their scores together, as one process would")
 
 

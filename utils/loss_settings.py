@@ -45,9 +45,14 @@ def build_losses(
     if isinstance(score_loss, RankingLoss):
         _check_ranking(hyp, score_loss, box_loss, num_classes)
     else:
-        _refuse_idle(hyp, (*RANKING_KEYS, "rank_on"), score_loss.name)
+        correlated = hyp.loss.correlation != "none"
+        _refuse_idle(hyp, RANKING_KEYS if correlated else (*RANKING_KEYS, "rank_on"), "score", score_loss.name)
     if "delta" not in _block_settings(hyp):
-        _refuse_idle(hyp, ("delta",), score_loss.name)
+        _refuse_idle(hyp, ("delta",), "score", score_loss.name)
+    if hyp.loss.correlation == "none":
+        _refuse_idle(hyp, ("correlation_gain",), "correlation", "none")
+    if hyp.loss.correlation != "spearman":
+        _refuse_idle(hyp, ("regularization_strength", "regularization"), "correlation", hyp.loss.correlation)
     return box_loss, score_loss, _build_assigner(hyp)
 
 
@@ -77,15 +82,15 @@ def _check_ranking(hyp: Hyperparameters, score_loss: RankingLoss, box_loss: BoxL
         )
 
 
-def _refuse_idle(hyp: Hyperparameters, keys: tuple[str, ...], score: str) -> None:
+def _refuse_idle(hyp: Hyperparameters, keys: tuple[str, ...], chosen: str, name: str) -> None:
     """A key that was changed but does nothing is a misunderstanding."""
     usual = {field.name: field.default for field in dataclasses.fields(LossSettings)}
     for key in keys:
         value = getattr(hyp.loss, key)
         if value != usual[key]:
             raise UserError(
-                f"loss.{key}: {value} has no effect with loss.score: {score}; "
-                f"leave it at {usual[key]}, or take a score loss that it belongs to"
+                f"loss.{key}: {value} has no effect with loss.{chosen}: {name}; "
+                f"leave it at {usual[key]}, or choose another {chosen}"
             )
 
 

@@ -2,6 +2,7 @@
 
 from utils.losses.box import BOX_LOSSES, BoxContext, BoxLoss, SimilarityLoss, box_loss
 from utils.losses.classification import SCORE_LOSSES, ScoreLoss
+from utils.losses.correlation import correlation_loss
 from utils.losses.ranking_score import RankedScores, RankingLoss
 
 __all__ = [
@@ -14,4 +15,5 @@ __all__ = [
     "ScoreLoss",
     "SimilarityLoss",
     "box_loss",
+    "correlation_loss",
 ]

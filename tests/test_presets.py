@@ -9,6 +9,7 @@ import pytest
 
 from utils.config import ROOT, load_hyperparameters, load_yaml
 from utils.hyperparameters import Hyperparameters
+from utils.loss_settings import build_losses
 from utils.losses import BOX_LOSSES, SCORE_LOSSES
 
 PRESETS = sorted((ROOT / "data" / "hyps").glob("*.yaml"))
@@ -26,8 +27,7 @@ def differences(name: str) -> dict[str, object]:
 @pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.name)
 def test_every_preset_loads_and_its_losses_can_be_built(path):
     hyp = load_hyperparameters(path)
-    BOX_LOSSES.build_from(hyp.loss.box)
-    SCORE_LOSSES.build_from(hyp.loss.score)
+    build_losses(hyp)
 
 
 @pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.name)
@@ -64,7 +64,15 @@ def test_every_box_loss_has_a_preset_that_changes_nothing_else(name):
     assert differences(f"hyp.{name.replace('_', '-')}.yaml") == expected
 
 
-@pytest.mark.parametrize("name", sorted({*SCORE_LOSSES.names()} - {LOW.loss.score, "focal"}))
+RANKING = [name for name in SCORE_LOSSES if SCORE_LOSSES.entry(name).info.get("ranking")]
+
+
+@pytest.mark.parametrize("name", RANKING)
+def test_every_ranking_loss_has_a_preset(name):
+    assert differences(f"hyp.{name.replace('_', '-')}.yaml")["loss.score"] == name
+
+
+@pytest.mark.parametrize("name", sorted({*SCORE_LOSSES.names()} - {LOW.loss.score, "focal", *RANKING}))
 def test_every_score_loss_has_a_preset_that_changes_nothing_else(name):
     assert differences(f"hyp.{name}.yaml") == {"loss.score": name}
 

@@ -89,7 +89,10 @@ def test_every_score_loss_has_a_preset_that_changes_nothing_else(name):
         ("hyp.focal.yaml", {"loss.score": {"name": "focal", "gamma": 1.5}}),
         ("hyp.yolov5.yaml", {"loss.objectness_target": "box"}),
         ("hyp.atss.yaml", {"assigner": "atss"}),
-        ("hyp.best-iou.yaml", {"assigner": "best_iou"}),
+        (
+            "hyp.best-iou.yaml",
+            {"assigner": "best_iou", "obj": 16.0, "cls": 1.0, "loss.objectness_target": "one"},
+        ),
     ],
 )
 def test_familiar_presets_differ_from_the_default_as_documented(name, expected):

@@ -74,7 +74,13 @@ MAY_IMPORT = {
     "utils.validation_files": {"utils.plots", "utils.prediction_files"},
     "utils.session": {"utils.optim", "utils.precision"},
     "utils.train_report": {"utils.precision"},
-    "utils.train_options": {"utils.checkpoint", "utils.config", "utils.optim", "utils.precision"},
+    "utils.train_options": {
+        "utils.checkpoint",
+        "utils.config",
+        "utils.datasets",
+        "utils.optim",
+        "utils.precision",
+    },
     # many trainings
     "utils.study_rows": set(),
     "utils.study_table": {"utils.study_rows"},

@@ -9,7 +9,7 @@ import pytest
 
 from utils.config import ROOT, load_hyperparameters, load_yaml
 from utils.hyperparameters import Hyperparameters
-from utils.loss_settings import build_losses
+from utils.loss_settings import build_losses, check_loss_settings
 from utils.losses import BOX_LOSSES, SCORE_LOSSES
 
 PRESETS = sorted((ROOT / "data" / "hyps").glob("*.yaml"))
@@ -149,3 +149,8 @@ def test_a_file_of_yolov5_loads_unchanged(tmp_path):
     """
     (tmp_path / "hyp.yaml").write_text(textwrap.dedent(text))
     assert load_hyperparameters(tmp_path / "hyp.yaml") == load_hyperparameters("hyp.scratch-high.yaml")
+
+
+@pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.name)
+def test_every_preset_is_consistent_for_the_trainer(path):
+    assert load_hyperparameters(path, validate=check_loss_settings) == load_hyperparameters(path)

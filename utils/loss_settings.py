@@ -7,7 +7,7 @@ import math
 from typing import Any
 
 from utils.assigners import ASSIGNERS, Assigner
-from utils.errors import UserError
+from utils.errors import ContradictionError, UserError
 from utils.hyperparameters import Hyperparameters, LossSettings
 from utils.losses import BOX_LOSSES, SCORE_LOSSES, BoxLoss, RankingLoss, ScoreLoss, SimilarityLoss
 from utils.ranking_parts import has_class_loss
@@ -19,7 +19,8 @@ def check_loss_settings(hyp: Hyperparameters) -> None:
     """Build what ``hyp`` names and forget it: a wrong name or parameter is found before anything slow begins.
 
     Raises:
-        UserError: unknown loss, assigner or parameter, or settings that contradict each other.
+        UserError: unknown loss, assigner or parameter.
+        ContradictionError: settings that are not right together.
     """
     build_losses(hyp)
 
@@ -34,11 +35,12 @@ def build_losses(
         num_classes: C, where known.
 
     Raises:
-        UserError: unknown loss, assigner or parameter, or settings that contradict each other.
+        UserError: unknown loss, assigner or parameter.
+        ContradictionError: settings that are not right together.
     """
     box_loss, score_loss = BOX_LOSSES.build_from(hyp.loss.box), _build_score_loss(hyp)
     if hyp.loss.objectness_target == "box" and not isinstance(box_loss, SimilarityLoss):
-        raise UserError(
+        raise ContradictionError(
             f"objectness_target: box needs a box loss that is 1 - similarity, but {box_loss.name} is none; "
             "expected objectness_target: iou or one, or another box loss"
         )
@@ -59,24 +61,24 @@ def build_losses(
 def _check_ranking(hyp: Hyperparameters, score_loss: RankingLoss, box_loss: BoxLoss, num_classes: int | None) -> None:
     name = score_loss.name
     if hyp.label_smoothing > 0:
-        raise UserError(
+        raise ContradictionError(
             f"label_smoothing: {hyp.label_smoothing:g} and loss.score: {name} contradict each other: a ranking "
             "loss has hard labels. Leave label_smoothing at 0, or take an elementwise score loss"
         )
     if hyp.obj_pw != 1:
-        raise UserError(f"obj_pw: {hyp.obj_pw:g} has no effect with loss.score: {name}; leave it at 1")
+        raise ContradictionError(f"obj_pw: {hyp.obj_pw:g} has no effect with loss.score: {name}; leave it at 1")
     if hyp.cls_pw != 1 and not has_class_loss(hyp):
-        raise UserError(
+        raise ContradictionError(
             f"cls_pw: {hyp.cls_pw:g} has no effect without a class loss; leave it at 1, or set loss.class_bce: on"
         )
     if score_loss.takes_box_error and not math.isfinite(box_loss.range[1]):
         bounded = [known for known in BOX_LOSSES if math.isfinite(BOX_LOSSES.entry(known).info["range"][1])]
-        raise UserError(
+        raise ContradictionError(
             f"loss.score: {name} needs a box loss with a largest value, but {box_loss.name} has none. "
             f"Bounded: {', '.join(bounded)}."
         )
     if num_classes != 1 and num_classes is not None and hyp.loss.rank_on == "objectness" and not has_class_loss(hyp):
-        raise UserError(
+        raise ContradictionError(
             "loss.rank_on: objectness and loss.class_bce: off leave nothing that trains the classes; "
             "set class_bce: auto, or rank_on: joint"
         )
@@ -88,7 +90,7 @@ def _refuse_idle(hyp: Hyperparameters, keys: tuple[str, ...], chosen: str, name:
     for key in keys:
         value = getattr(hyp.loss, key)
         if value != usual[key]:
-            raise UserError(
+            raise ContradictionError(
                 f"loss.{key}: {value} has no effect with loss.{chosen}: {name}; "
                 f"leave it at {usual[key]}, or choose another {chosen}"
             )
@@ -119,7 +121,7 @@ def _score_setting(hyp: Hyperparameters) -> str | dict:
         return hyp.loss.score
     if hyp.loss.score == "bce":
         return {"name": "focal", "gamma": hyp.fl_gamma}
-    raise UserError(
+    raise ContradictionError(
         f"fl_gamma: {hyp.fl_gamma:g} and loss.score: {_score_name(hyp.loss.score)} contradict each other; "
         "fl_gamma only turns bce into focal. Write loss.score: {name: focal, gamma: ...} and leave fl_gamma at 0."
     )

@@ -1,6 +1,6 @@
 """Time and memory of the ranking losses, forward and backward, beside the loop over positives of their papers.
 
-python -m benchmarks.ranking_speed                                # Rank & Sort on the CPU, and on a GPU where there is one
+python -m benchmarks.ranking_speed                          # Rank & Sort on the CPU, and on a GPU where there is one
 python -m benchmarks.ranking_speed --loss alrp --threads 2
 python -m benchmarks.ranking_speed --sizes 32256000,2000 --loop-limit 0
 
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
+import multiprocessing.connection
 import resource
 import statistics
 import sys

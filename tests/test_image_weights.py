@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
+import socket
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import torch.multiprocessing as mp
 
 import study
 import train
@@ -137,9 +140,8 @@ def test_partners_in_mosaics_are_drawn_by_weight_too(tmp_path: Path) -> None:
     assert classes() == {NAMES.index("green")}
 
 
-@pytest.fixture
-def learning(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Validations that find red better from epoch to epoch, and green never; a real network here finds nothing yet."""
+def let_it_learn(patch: pytest.MonkeyPatch) -> None:
+    """Validations that find red better from step to step, and green never; a real network here finds nothing yet."""
     validate_average = train.validate_average
 
     def promising(session: train.Session) -> train.Validation:
@@ -147,10 +149,15 @@ def learning(monkeypatch: pytest.MonkeyPatch) -> None:
         ap = np.repeat([[1 - 0.3 ** (session.ema.updates + 1)], [0.1], [0.5]], 10, axis=1)
         return result._replace(metrics=dataclasses.replace(result.metrics, ap=ap))
 
-    monkeypatch.setattr(train, "validate_average", promising)
+    patch.setattr(train, "validate_average", promising)
 
 
-def drawn_images(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
+@pytest.fixture
+def learning(monkeypatch: pytest.MonkeyPatch) -> None:
+    let_it_learn(monkeypatch)
+
+
+def drawn_images(patch: pytest.MonkeyPatch) -> list[list[int]]:
     """Images of each epoch that will be trained."""
     epochs: list[list[int]] = []
     one_epoch = train.train_one_epoch
@@ -160,7 +167,7 @@ def drawn_images(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
         epochs.append([index for batch in session.train_loader for index in batch.indices])
         return losses
 
-    monkeypatch.setattr(train, "train_one_epoch", watched)
+    patch.setattr(train, "train_one_epoch", watched)
     return epochs
 
 
@@ -198,6 +205,35 @@ def test_a_resumed_run_draws_what_it_would_have_drawn(options: dict, monkeypatch
     assert load_checkpoint(last)["epoch"] == 2
     resumed = train.run(resume=str(last))
     assert results(resumed.save_dir).equals(results(whole.save_dir)) and same_weights(resumed.last, whole.last)
+
+
+def train_in_a_group(rank: int, port: int, settings: dict, folder: Path) -> None:
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        let_it_learn(patch)
+        epochs = drawn_images(patch)
+        train.run(**settings)
+    (folder / f"{rank}.json").write_text(json.dumps(epochs))
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("learning")
+def test_all_processes_draw_by_what_the_main_one_measured(
+    options: dict,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    options |= {"batch_size": 4, "image_weights": True}
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    mp.spawn(train_in_a_group, args=(port, options, tmp_path), nprocs=2)
+    shares = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)]
+    alone = drawn_images(monkeypatch)
+    train.run(**options)
+    assert [first + second for first, second in zip(*shares, strict=True)] == alone
 
 
 def test_a_class_that_validation_lacks_counts_as_the_mean(options: dict, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811

@@ -236,7 +236,7 @@ def test_all_processes_draw_by_what_the_main_one_measured(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    options |= {"batch_size": 4, "image_weights": True}
+    options |= {"epochs": 8, "batch_size": 4, "image_weights": True}
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

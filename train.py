@@ -25,10 +25,11 @@ from utils.autoanchor import fit_anchors
 from utils.checkpoint import load_checkpoint, save_checkpoint, strip_checkpoint
 from utils.commandline import images_bar, increment_path, run_main, select_device, setup_logging
 from utils.config import find_file, load_hyperparameters
-from utils.criterion import Criterion, check_loss_settings
+from utils.criterion import Criterion
 from utils.datasets import DataDescription, DetectionDataset, build_loader, multi_scale_size, read_data_yaml
 from utils.hyperparameters import Hyperparameters
 from utils.image_size import fitting_image_size
+from utils.loss_settings import check_loss_settings
 from utils.metrics import Metrics
 from utils.network_input import rescale, to_network_input
 from utils.optim import ModelEMA, Schedule, build_optimizer, freeze
@@ -113,6 +114,7 @@ def train_one_epoch(session: Session, epoch: int) -> dict[str, float]:
             bar.set_postfix(shown | {"objects": len(batch.targets), "size": images.shape[-1]}, refresh=False)
         bar.update(len(images) * distributed.world_size())
     bar.close()
+    session.criterion.end_epoch()
     return means
 
 

@@ -81,7 +81,7 @@ class LowerQuality:
         return self._unsorted(totals)
 
     def _sorted(self, values: Tensor) -> Tensor:
-        """(..., P) in the order of the IoUs, and filled up to full blocks by zeros: what has no weight counts nowhere."""
+        """(..., P) in the order of the IoUs, filled up to full blocks by zeros: what has no weight counts nowhere."""
         return functional.pad(values[..., self.order], (0, self.num_blocks * BLOCK - self.num))
 
     def _unsorted(self, values: Tensor) -> Tensor:

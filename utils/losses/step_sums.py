@@ -71,29 +71,25 @@ def sigmoid_sums(samples: Tensor, weights: Tensor, thresholds: Tensor) -> tuple[
 
 
 class _PlacedStep:
-    """A step at each threshold (P,), and samples (M,) among them."""
+    """A step at each threshold (P,), and samples (M,) among them. Each of its R ramps is P windows."""
 
     def __init__(self, step: Step, samples: Tensor, thresholds: Tensor) -> None:
         self.samples, self.power = samples.detach(), step.power
         thresholds = thresholds.detach().to(accumulation_dtype(thresholds.device))
-        windows = [Windows(thresholds + ramp.start, ramp.width) for ramp in step.ramps]
-        rises = [ramp.rise for ramp in step.ramps]
-        self.parts = [(part, part.locate(self.samples), rise) for part, rise in zip(windows, rises, strict=True)]
+        starts, widths, self.rises = thresholds.new_tensor(step.ramps).T[..., None]  # (R, 1) each
+        low = thresholds + starts
+        self.windows = Windows(low.flatten(), widths.expand_as(low).flatten())
+        self.buckets = self.windows.locate(self.samples)
 
     def sums(self, weights: Tensor | None) -> RampSums:
         """Sums (P,) over the samples, weighted (M,), or counted for None, and their slopes as the samples rise."""
-        parts = [
-            (rise, windows.sums(self.samples, weights, power=self.power, buckets=buckets))
-            for windows, buckets, rise in self.parts
-        ]
-        return RampSums(sum(rise * part.value for rise, part in parts), sum(rise * part.slope for rise, part in parts))
+        sums = self.windows.sums(self.samples, weights, power=self.power, buckets=self.buckets)
+        return RampSums(*((part.view(len(self.rises), -1) * self.rises).sum(dim=0) for part in sums))
 
     def spread(self, weights: Tensor, *, slope: bool) -> Tensor:
         """Sums (M,) over the thresholds, weighted (P,), of the step at each sample, or of its slope there."""
-        return sum(
-            windows.spread(self.samples, rise * weights, power=self.power, slope=slope, buckets=buckets)
-            for windows, buckets, rise in self.parts
-        )
+        weights = (weights * self.rises).flatten()
+        return self.windows.spread(self.samples, weights, power=self.power, slope=slope, buckets=self.buckets)
 
 
 class _StepSums(torch.autograd.Function):

@@ -196,11 +196,13 @@ def test_single_precision_of_scores_that_lie_close_together(kind: str, count: in
     assert torch.allclose(single_grad, double_grad, atol=1e-4 * double_grad.abs().max().item())
 
 
-@pytest.mark.parametrize("kind", ["pearson", "spearman"])
-def test_tiny_scores_keep_their_correlation(kind: str) -> None:
-    scores, ious = pair(30)
-    plain = correlation_loss(scores.float(), ious.float(), kind)
-    tiny = correlation_loss(scores.float() * 1e-30, ious.float(), kind)  # the squares underflow
+@pytest.mark.parametrize(
+    ("kind", "regularization"), [("pearson", "absolute"), *(("spearman", name) for name in REGULARIZATIONS)]
+)
+def test_tiny_scores_keep_their_correlation(kind: str, regularization: str) -> None:
+    scores, ious = (values.float() for values in pair(30))
+    plain = correlation_loss(scores, ious, kind, regularization=regularization)
+    tiny = correlation_loss(scores * 1e-30, ious, kind, regularization=regularization)  # the squares underflow
     assert tiny.item() == pytest.approx(plain.item(), abs=1e-5)
 
 

@@ -98,6 +98,14 @@ def test_few_samples_far_above_many_keep_their_digits(offset: float) -> None:
     assert untouched[0] > 9e5 and untouched[1] == untouched[2] == 0
 
 
+def test_samples_beyond_all_numbers_lie_above_every_window() -> None:
+    low = torch.tensor([0.0, 5.0, -3.0, 1.5, 1.5], dtype=torch.float64)
+    values = torch.tensor([torch.inf, -torch.inf, 1e300, -1e300], dtype=torch.float64)
+    windows = Windows(low, 1.0)
+    assert windows.locate(values).tolist() == [10, 0, 10, 0]
+    assert windows.sums(values).value.tolist() == [2.0] * 5
+
+
 def test_types_and_gradients() -> None:
     low, values, width, _ = scene("plain")
     windows = Windows(low.float().requires_grad_(), width)

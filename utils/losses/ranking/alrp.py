@@ -75,7 +75,13 @@ class _ALRP(Function):
     def forward(
         ctx: FunctionCtx, logits: Tensor, labels: Tensor, localisation_error: Tensor, delta: float, global_rank: bool
     ) -> tuple[Tensor, Tensor]:
-        examples, ranked = rank_examples(logits, labels > 0, labels == 0, delta, localisation_error, global_rank)
+        index = (labels > 0).nonzero().squeeze(dim=1)
+        if localisation_error.shape != index.shape:
+            raise ValueError(
+                f"Expected localisation errors of shape {tuple(index.shape)}, one for each positive, "
+                f"but got {tuple(localisation_error.shape)}"
+            )
+        examples, ranked = rank_examples(logits, labels, index, localisation_error, delta, global_rank)
         scores, own_error, false_positives = ranked
         num = max(len(scores), 1)
         both = torch.stack((torch.ones_like(own_error), own_error))

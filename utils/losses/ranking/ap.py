@@ -45,7 +45,8 @@ def ap_loss(logits: Tensor, labels: Tensor, *, delta: float = 1.0, global_rank: 
 class _AveragePrecision(Function):
     @staticmethod
     def forward(ctx: FunctionCtx, logits: Tensor, labels: Tensor, delta: float, global_rank: bool) -> Tensor:
-        examples, ranked = rank_examples(logits, labels > 0, labels == 0, delta, None, global_rank)
+        index = (labels > 0).nonzero().squeeze(dim=1)
+        examples, ranked = rank_examples(logits, labels, index, labels[index], delta, global_rank)
         scores, _, false_positives = ranked
         num = max(len(scores), 1)
         rank = examples.windows.sums(scores).value + 0.5 + false_positives  # itself counts 1, in the sum 0.5

@@ -65,12 +65,12 @@ class Ranking(NamedTuple):
 
     Attributes:
         scores: s, logits of the positives.
-        quality: what came with the positives: IoUs, localisation errors; None.
+        quality: what came with the positives: IoUs, localisation errors.
         false_positives: FP_i = sum over the negatives of H(n_j - s_i).
     """
 
     scores: Tensor
-    quality: Tensor | None
+    quality: Tensor
     false_positives: Tensor
 
 
@@ -89,44 +89,37 @@ def check_inputs(logits: Tensor, labels: Tensor, delta: float, name: str) -> Non
 
 
 def rank_examples(
-    logits: Tensor, is_positive: Tensor, is_negative: Tensor, delta: float, quality: Tensor | None, global_rank: bool
+    logits: Tensor, labels: Tensor, index: Tensor, quality: Tensor, delta: float, global_rank: bool
 ) -> tuple[Examples, Ranking]:
     """Find the positives and the negatives that matter, and weigh the latter against each positive.
 
     Args:
         logits: (N,).
-        is_positive, is_negative: (N,) bool; what is neither is ignored.
+        labels: (N,) 0 marks the negatives.
+        index: (own P,) places of the own positives.
+        quality: (own P,) a number that belongs to each of them.
         delta: half-width of the step H(x) = clamp(x / (2 delta) + 0.5, 0, 1).
-        quality: (own P,) a number that belongs to each own positive, or None.
         global_rank: rank the positives of all processes against the negatives of all.
     """
     dtype = accumulation_dtype(logits.device)
-    index = is_positive.nonzero().squeeze(dim=1)
-    columns = logits[index].to(dtype)[:, None]
-    if quality is not None:
-        if quality.shape != index.shape:
-            raise ValueError(
-                f"Expected localisation errors of shape {tuple(index.shape)}, one for each positive, "
-                f"but got {tuple(quality.shape)}"
-            )
-        columns = torch.stack((columns[:, 0], quality.to(dtype)), dim=1)
+    columns = torch.stack((logits[index].to(dtype), quality.to(dtype)), dim=1)
     own = slice(0, len(index))
     if global_rank:
         parts = distributed.all_gather_rows(columns)
         first = sum(len(part) for part in parts[: distributed.rank()])
         columns, own = torch.cat(parts), slice(first, first + len(index))
-    scores = columns[:, 0].contiguous()
+    scores, quality = columns.T.contiguous()
     windows = Windows(scores - delta, 2 * delta)
     lowest = scores.min() - delta if len(scores) else torch.inf
     # not "at or above": a logit that is not a number stays, to be found below
-    is_negative = is_negative & ~(logits < lowest)
+    is_negative = (labels == 0) & ~(logits < lowest)
     negatives = logits[is_negative]
     buckets = windows.locate(negatives)
     false_positives = windows.sums(negatives, buckets=buckets).value
-    # a sort has a place for NaN, so that it would pass in silence
+    # a search has a place for NaN, so that it would pass in silence
     broken = (negatives.sum() + scores.sum()).isnan()
     false_positives = torch.where(broken, torch.nan, false_positives)
     if global_rank:
         false_positives = distributed.all_reduce_sum(false_positives)
     examples = Examples(windows, own, index, is_negative, negatives, buckets)
-    return examples, Ranking(scores, columns[:, 1] if quality is not None else None, false_positives)
+    return examples, Ranking(scores, quality, false_positives)

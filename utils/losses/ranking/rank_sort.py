@@ -64,8 +64,8 @@ class _RankSort(Function):
     def forward(
         ctx: FunctionCtx, logits: Tensor, targets: Tensor, delta: float, global_rank: bool
     ) -> tuple[Tensor, Tensor]:
-        is_positive = targets > 0
-        examples, ranked = rank_examples(logits, is_positive, targets == 0, delta, targets[is_positive], global_rank)
+        index = (targets > 0).nonzero().squeeze(dim=1)
+        examples, ranked = rank_examples(logits, targets, index, targets[index], delta, global_rank)
         scores, ious, false_positives = ranked
         num = max(len(scores), 1)
         loss = 1 - ious

@@ -50,14 +50,15 @@ class LowerQuality:
         self.num = len(scores)
         self.order = ious.argsort()
         self.num_blocks = 1 << max(-(-self.num // BLOCK) - 1, 0).bit_length()
+        # what fills up has no weight and the largest IoU, so no positive counts it
         self.scores, self.ious = self._sorted(scores), self._sorted(ious, fill=torch.inf)
 
     def sums(self, weights: Tensor) -> Tensor:
         """(K, P) for each positive i sum over IoU_k < IoU_i of w_k H(s_k - s_i), of K weights (K, P) at once."""
         weights = self._sorted(weights)
         num_weights = len(weights)
-        blocks = weights.view(num_weights, -1, 1, BLOCK)
-        totals = (blocks * self._pairs()).sum(dim=-1).view_as(weights)
+        blocks = weights.view(num_weights, -1, BLOCK).permute(1, 2, 0)
+        totals = (self._pairs() @ blocks).permute(2, 0, 1).reshape(num_weights, -1)
         for half in self._levels():
             shape = (num_weights, -1, 2, half.scores.shape[1])
             samples = weights.view(shape)[:, :, 0]
@@ -69,18 +70,19 @@ class LowerQuality:
     def spread(self, weights: Tensor) -> Tensor:
         """(P,) for each positive k sum over IoU_i > IoU_k of w_i H(s_k - s_i), of weights (P,)."""
         weights = self._sorted(weights)
-        totals = (weights.view(-1, BLOCK, 1) * self._pairs()).sum(dim=1).flatten()
+        totals = (weights.view(-1, 1, BLOCK) @ self._pairs()).flatten()
         for half in self._levels():
             shape = (-1, 2, half.scores.shape[1])
-            above = weights.view(shape)[:, 1]
+            above, buckets = weights.view(shape)[:, 1], half.windows.locate(half.scores)
             every, untied = (
-                half.windows.spread(half.scores, some) for some in (above, above.masked_fill(half.tied_high, 0))
+                half.windows.spread(half.scores, some, buckets=buckets)
+                for some in (above, above.masked_fill(half.tied_high, 0))
             )
             totals.view(shape)[:, 0] += torch.where(half.tied_low, untied, every)
         return self._unsorted(totals)
 
     def _sorted(self, values: Tensor, fill: float = 0.0) -> Tensor:
-        """(..., P) by IoU and filled up to full blocks: those behind have no smaller IoU in front of a positive."""
+        """(..., P) in the order of the IoUs, and filled up to full blocks."""
         return functional.pad(values[..., self.order], (0, self.num_blocks * BLOCK - self.num), value=fill)
 
     def _unsorted(self, values: Tensor) -> Tensor:

@@ -90,7 +90,7 @@ class Windows:
         buckets = torch.empty(values.shape, dtype=torch.int32, device=values.device)
         for start in range(0, values.shape[-1], CHUNK):
             part = values[..., start : start + CHUNK].detach().to(self._edges.dtype).contiguous()
-            buckets[..., start : start + CHUNK] = torch.searchsorted(self._edges, part, right=True, out_int32=True)
+            buckets[..., start : start + CHUNK] = _num_at_or_below(self._edges, part)
         return buckets
 
     @torch.no_grad()
@@ -153,7 +153,7 @@ class Windows:
         table = self._polynomials(weights, power)
         result = torch.empty(values.shape, dtype=dtype or values.dtype, device=values.device)
         for part, bucket, distance in self._parts(values, buckets):
-            terms = [coefficient.gather(-1, bucket) for coefficient in table]
+            terms = [_look_up(coefficient, bucket) for coefficient in table]
             if slope:
                 terms = [degree * term for degree, term in enumerate(terms)][1:]
             total = terms.pop()
@@ -168,7 +168,7 @@ class Windows:
             part = slice(start, start + CHUNK)
             chunk = values[..., part].detach().to(self._edges.dtype)
             bucket = (self.locate(chunk) if buckets is None else buckets[..., part]).long()
-            yield part, bucket, chunk - self._anchors.gather(-1, bucket)
+            yield part, bucket, chunk - _look_up(self._anchors, bucket)
 
     def _moments(self, values: Tensor, weights: Tensor | None, power: int, buckets: Tensor | None) -> Tensor:
         """(power + 1, ..., 2P + 1) sums of w, w d and w d^2 in each bucket, d the distance to its lower edge.
@@ -208,6 +208,24 @@ class Windows:
 def _check_power(power: int) -> None:
     if power not in (1, 2):
         raise ValueError(f"Expected power 1 or 2 but got {power}")
+
+
+def _num_at_or_below(edges: Tensor, values: Tensor) -> Tensor:
+    """(..., M) int32: how many of the sorted edges (..., E) each of the values (..., M) reaches."""
+    if values.dim() > 1 or values.device.type != "cpu":
+        return torch.searchsorted(edges, values, right=True, out_int32=True)
+    # the same, all values halving at once: no branch to guess wrong, several times faster on a CPU
+    step = 1 << len(edges).bit_length()
+    edges = functional.pad(edges, (0, step - len(edges)), value=torch.nan)  # reached by nothing
+    found = torch.zeros(values.shape, dtype=torch.int32)
+    while step := step // 2:
+        found.add_(edges[step - 1 :].index_select(0, found) <= values, alpha=step)
+    return found
+
+
+def _look_up(table: Tensor, index: Tensor) -> Tensor:
+    """(..., M) elements of each row of a table (..., E)."""
+    return table.index_select(0, index) if index.dim() == 1 else table.gather(-1, index)  # the former is faster
 
 
 def _suffix_sum(values: Tensor) -> Tensor:

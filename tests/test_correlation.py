@@ -219,12 +219,18 @@ def test_half_precision_is_widened_also_under_autocast(kind: str, dtype: torch.d
     assert leaf.grad.dtype == dtype and leaf.grad.isfinite().all()
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("kind", CORRELATIONS)
-@pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
-def test_what_is_not_finite_stays_visible(kind: str, wrong: float) -> None:
+@pytest.mark.parametrize("regularization", REGULARIZATIONS)
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("strength", [1.0, 1e-6])
+def test_what_is_not_finite_stays_visible(kind: str, regularization: str, wrong: float, strength: float) -> None:
     scores, ious = pair(5)
-    scores[2] = wrong
-    assert correlation_loss(scores, ious, kind).isnan()
+    settings = {"regularization": regularization, "regularization_strength": strength}
+    for place in range(5):
+        values = scores.clone()
+        values[place] = wrong
+        assert correlation_loss(values, ious, kind, **settings).isnan()
 
 
 @pytest.mark.parametrize("kind", CORRELATIONS)

@@ -125,23 +125,19 @@ class _SoftRank(torch.autograd.Function):
     def forward(ctx: FunctionCtx, values: Tensor, strength: float) -> Tensor:
         host = values.detach().cpu().double().numpy() / strength
         count = len(host)
-        if not np.isfinite(host).all():
-            order, bounds = np.arange(count), np.arange(count + 1)
-            ranks = np.full(count, np.nan)
-        else:
-            order = np.argsort(-host, kind="stable")
+        order = np.argsort(-host, kind="stable")
+        with np.errstate(invalid="ignore"):  # of values that are not finite, something becomes NaN here
             descending = host[order] - host[order[0]]
-            regression = isotonic_regression(descending - np.arange(count, 0, -1), increasing=False)
-            bounds = regression.blocks
+            bounds = isotonic_regression(descending - np.arange(count, 0, -1), increasing=False).blocks
             sizes = np.diff(bounds)
-            means = np.add.reduceat(descending, bounds[:-1]) / sizes
-            # the mean rank of a run is exact in floating point: beside it, small values are not rounded away
-            places = (count - bounds[:-1] - bounds[1:]) / 2
-            ranks = np.empty(count)
-            ranks[order] = (descending - np.repeat(means, sizes)) + np.repeat(places, sizes)
+            inside = descending - np.repeat(np.add.reduceat(descending, bounds[:-1]) / sizes, sizes)
+        # the mean rank of a run is exact in floating point: beside it, small values are not rounded away
+        places = (count - bounds[:-1] - bounds[1:]) / 2
+        ranks = np.empty(count)
+        ranks[order] = inside + np.repeat(places, sizes)
+        run_of = np.repeat(np.arange(len(sizes)), sizes)
         ctx.strength = strength
-        run_of = np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))
-        ctx.save_for_backward(*(torch.from_numpy(i).to(values.device) for i in (order, run_of, np.diff(bounds))))
+        ctx.save_for_backward(*(torch.from_numpy(index).to(values.device) for index in (order, run_of, sizes)))
         return torch.from_numpy(ranks).to(values.dtype).to(values.device)
 
     @staticmethod

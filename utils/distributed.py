@@ -91,6 +91,16 @@ def all_reduce_sum(tensor: Tensor) -> Tensor:
     return total
 
 
+def of_all_processes(share: Tensor) -> Tensor:
+    """The sum of a scalar over all processes, with the gradient of this process's share times their number.
+
+    Data-parallel training averages gradients: after that, the sum has acted once.
+    """
+    if not is_initialised():
+        return share
+    return all_reduce_sum(share) + (share - share.detach()) * world_size()
+
+
 def all_gather_rows(tensor: Tensor) -> list[Tensor]:
     """The tensors (n, ...) of all processes in the order of their ranks, without gradient; each may have its own n.
 

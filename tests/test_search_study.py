@@ -66,8 +66,8 @@ def tried(study: optuna.Study) -> list[dict]:
 
 
 def test_a_stopped_search_goes_on_as_if_it_had_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beyond the trials that are drawn without looking at results, here two."""
-    monkeypatch.setattr(search_study, "STARTUP_TRIALS", 2)
+    """Beyond the trials that are drawn without looking at results, here three."""
+    monkeypatch.setattr(search_study, "STARTUP_TRIALS", 3)
     for name in ("whole", "parts", "other"):
         (tmp_path / name).mkdir()
     work(opened(tmp_path / "whole"), 5)

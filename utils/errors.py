@@ -10,6 +10,10 @@ class UserError(ValueError):
     """A wrong setting, flag, name, path or file. Commands print its message alone, without a traceback."""
 
 
+class ContradictionError(UserError):
+    """Settings that are right one by one, but not together."""
+
+
 class DivergenceError(UserError):
     """The numbers of a training are no longer finite; other settings may help."""
 

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 from utils import distributed
 from utils.commandline import CommandParser, options_from
 from utils.config import find_file, load_hyperparameters
-from utils.criterion import check_loss_settings
 from utils.datasets import DataDescription, read_data_yaml
 from utils.errors import UserError
 from utils.hyperparameters import Hyperparameters
+from utils.loss_settings import check_loss_settings
 from utils.search_control_points import ControlPointSpace
 from utils.search_space import LIMITS, SearchSpace, hyp_space
 from utils.setting_checks import check_counts

@@ -65,11 +65,11 @@ def run(**options: Any) -> SearchResult:
     started = time.monotonic()
     require_optuna()
     from utils.search_report import Progress
-    from utils.search_study import open_study, places, quiet_optuna, run_trial, shown_url
+    from utils.search_study import open_study, places, quiet_optuna, run_trial, shown_url, sqlite_url
 
     plan = make_plan(options)
     plan.folder.mkdir(parents=True, exist_ok=True)
-    url = plan.own.storage or f"sqlite:///{(plan.folder / 'search.db').resolve()}"
+    url = plan.own.storage or sqlite_url(plan.folder / "search.db")
     prune_after = None if plan.own.pruner == "none" else plan.options.epochs // 3
     with quiet_optuna():
         study = open_study(

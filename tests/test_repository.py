@@ -92,8 +92,9 @@ def imported_packages() -> set[str]:
 
 
 def test_every_package_that_is_imported_is_required():
-    lines = (ROOT / "requirements.txt").read_text().splitlines()
-    required = {re.match(r"[\w-]+", line).group() for line in lines if line and not line.startswith("#")}
+    files = [ROOT / name for name in ("requirements.txt", "requirements-search.txt")]
+    lines = [line for file in files for line in file.read_text().splitlines()]
+    required = {re.match(r"[\w-]+", line).group() for line in lines if line and not line.startswith(("#", "-r"))}
     own = {path.stem for path in ROOT.glob("*.py")} | {"models", "utils"}
     distributions = {"cv2": "opencv-python", "PIL": "pillow", "yaml": "pyyaml"}
     foreign = imported_packages() - own - set(sys.stdlib_module_names)

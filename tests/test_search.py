@@ -241,6 +241,19 @@ def test_a_storage_elsewhere_is_shared_under_the_name(asked: dict, formula, tmp_
     assert other.trials == 1
 
 
+def test_keys_that_the_base_has_no_use_for_are_left_out(asked: dict, formula, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    calls = formula(peak)
+    name = "of what? #1"  # which means something in the URL of a data base
+    done = search.run(**asked | {"hyp": "hyp.rs.yaml", "trials": 1, "name": name})
+    keys = {text.partition("=")[0] for text in calls[0]["set"]}
+    assert {"lr0", "cls", "mosaic"} < keys and not keys & {"obj_pw", "cls_pw"}
+    assert "not searched: " in caplog.text and "obj_pw: 0.5 has no effect with loss.score: rs" in caplog.text
+    assert (done.folder / "search.db").exists()
+    with pytest.raises(UserError, match=r"obj_pw: 0\.5 has no effect with loss\.score: rs"):
+        search.run(**asked | {"hyp": "hyp.rs.yaml", "keys": ["obj_pw"]})
+
+
 def test_pictures(asked: dict, formula) -> None:
     formula(peak)
     done = search.run(**asked | {"noplots": False, "trials": 8, "pruner": "none"}, keys=["lr0", "box"])

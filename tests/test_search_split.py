@@ -106,6 +106,7 @@ def test_an_image_listed_twice_is_on_one_side(tmp_path: Path) -> None:
     made = read_data_yaml(hold_out(read_data_yaml(root / "data.yaml"), 0.4, 3, tmp_path / "data"))
     train, held_out = (list_images(made, split) for split in ("train", "val"))
     assert not set(train) & set(held_out) and sorted(train + held_out) == sorted(images * 2)
+    assert len(set(held_out)) == round(0.4 * 12)
 
 
 def test_something_is_held_out_and_something_is_left(tmp_path: Path) -> None:

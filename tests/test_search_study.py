@@ -48,8 +48,9 @@ def objective(trial: optuna.Trial) -> float:
 
 def work(study: optuna.Study, num_trials: int, function=objective) -> None:
     with quiet_optuna():
-        now = places(study, num_trials)
+        now, deadline = places(study, num_trials), time.monotonic() + 60
         while now.is_open or now.running:
+            assert time.monotonic() < deadline, "a trial is waited for that nobody trains"
             if now.is_open:
                 run_trial(study, function, num_trials)
             else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,11 +13,11 @@ from utils import distributed
 from utils.commandline import CommandParser, options_from
 from utils.config import find_file, load_hyperparameters
 from utils.datasets import DataDescription, read_data_yaml
-from utils.errors import UserError
+from utils.errors import ContradictionError, UserError
 from utils.hyperparameters import Hyperparameters
 from utils.loss_settings import check_loss_settings
 from utils.search_control_points import ControlPointSpace
-from utils.search_space import LIMITS, SearchSpace, hyp_space
+from utils.search_space import LIMITS, Limits, SearchSpace, hyp_space
 from utils.setting_checks import check_counts
 from utils.study_rows import settings_differences
 from utils.study_runs import run_settings
@@ -39,6 +40,8 @@ DECIDED = {
     "nosave": "trials keep no weights; train with the hyp_best.yaml that is found",
     "save_period": "trials keep no weights; train with the hyp_best.yaml that is found",
 }
+
+log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,9 +146,24 @@ def _space(own: argparse.Namespace, options: argparse.Namespace, base: Hyperpara
         resolve(options, space.overrides(FixedTrial(space.start())))
         return space
     space = hyp_space(own.keys, base.to_mapping())
+    if not own.keys:
+        space = dataclasses.replace(space, limits=_without_contradictions(options, space.limits))
     for end in ("low", "high"):
         resolve(options, [f"{key}={getattr(limits, end)!r}" for key, limits in space.limits.items()])
     return space
+
+
+def _without_contradictions(options: argparse.Namespace, limits: Mapping[str, Limits]) -> dict[str, Limits]:
+    """The keys that nobody named, less those that the base file has no use for, such as obj_pw of a ranking loss."""
+    kept = {}
+    for key, entry in limits.items():
+        try:
+            for value in (entry.low, entry.high):
+                resolve(options, [f"{key}={value!r}"])
+            kept[key] = entry
+        except ContradictionError as error:
+            log.info("not searched: %s", error)
+    return kept
 
 
 def resolve(options: argparse.Namespace, overrides: Sequence[str] = ()) -> Hyperparameters:

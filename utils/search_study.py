@@ -15,6 +15,7 @@ import socket
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -120,6 +121,11 @@ def open_study(url: str, name: str, seed: int, *, prune_after: int | None, start
         return optuna.load_study(study_name=name, **settings)
     study.enqueue_trial(dict(start))
     return study
+
+
+def sqlite_url(path: Path) -> str:
+    """The URL of a data base in a file, which need not exist, whatever its name."""
+    return sqlalchemy.engine.URL.create("sqlite", database=str(path.resolve())).render_as_string(hide_password=False)
 
 
 def shown_url(url: str) -> str:

@@ -86,15 +86,8 @@ def make_parser() -> CommandParser:
     add("--patience", type=int, default=100, help="stop after so many epochs without a better one; 0 never stops")
     add("--freeze", nargs="+", type=int, default=[0], help="n: rows 0 to n-1 of the model; several: exactly these")
     add("--save-period", type=int, default=-1, help="also save epochN.pt every so many epochs")
-    add(
-        "--evolve",
-        nargs="?",
-        type=int,
-        const=300,
-        default=None,
-        metavar="N",
-        help="search hyper-parameters in N trainings (300 where no number is given), as search.py does",
-    )
+    evolving = "search hyper-parameters in N trainings, 300 where no number is given; see search.py"
+    add("--evolve", nargs="?", type=int, const=300, metavar="N", help=evolving)
     add("--seed", type=int, default=0, help="of initial weights, order and augmentation")
     return parser
 

@@ -98,22 +98,29 @@ def test_a_search_and_its_second_call(asked: dict, formula, caplog: pytest.LogCa
     assert len(calls) == 5 and more.trials == 5 and rows_of(done.folder)[:4] == rows
 
 
-def test_the_best_hyper_parameters_of_any_base(asked: dict, formula, tmp_path: Path) -> None:
-    formula(peak)
-    own = tmp_path / "own.yaml"
-    own.write_text("base: hyp.sca.yaml\nlr0: 0.015\nmixup: 0.25\n")
-    changes = {"hyp": str(own), "set": ["degrees=5"], "label_smoothing": 0.1, "keys": ["lr0"]}
+def test_the_best_hyper_parameters_of_any_base(
+    asked: dict, formula, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = formula(peak)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    Path("hyp.own.yaml").write_text("base: hyp.sca.yaml\nlr0: 0.015\nmixup: 0.25\n")
+    changes = {"hyp": "hyp.own.yaml", "set": ["degrees=5"], "label_smoothing": 0.1, "keys": ["lr0"]}
     done = search.run(**asked | changes | {"trials": 2})
     content = yaml.safe_load(done.hyp.read_text())
     assert "base" not in content, "a file of the user's may change, or not be there"
     found = load_hyperparameters(done.hyp)
     assert (found.mixup, found.degrees, found.label_smoothing, found.loss.box) == (0.25, 5, 0.1, "sca")
+    assert all(call["set"][0] == "degrees=5" for call in calls)
     named = search.run(
         **asked | {"hyp": "hyp.sca.yaml", "set": ["degrees=5"], "trials": 2, "name": "named", "keys": ["lr0"]}
     )
     content = yaml.safe_load(named.hyp.read_text())
     assert content["base"] == "hyp.sca.yaml" and content["degrees"] == 5 and "loss" not in content
     assert load_hyperparameters(named.hyp).loss.box == "sca"
+    path = str(ROOT / "data/hyps/hyp.sca.yaml")
+    spelled = search.run(**asked | {"hyp": path, "trials": 1, "name": "spelled", "keys": ["lr0"]})
+    assert yaml.safe_load(spelled.hyp.read_text()) == {"base": "hyp.sca.yaml"}, "the base itself was the best"
 
 
 def test_trials_below_the_median_are_pruned(asked: dict, formula, caplog: pytest.LogCaptureFixture) -> None:

@@ -90,9 +90,9 @@ def write_hyp(path: Path, hyp: Hyperparameters, base: str, comment: str) -> None
         base: file that the search started from, as the user named it.
         comment: first line.
     """
-    content = hyp.to_mapping()
-    if Path(base).name == base and find_file(base, "base file", (HYPS_FOLDER,)).parent == ROOT / HYPS_FOLDER:
-        content = {"base": base} | _differences(content, load_hyperparameters(base).to_mapping())
+    content, file = hyp.to_mapping(), find_file(base, "base file", (HYPS_FOLDER,))
+    if file.resolve().parent == ROOT / HYPS_FOLDER:
+        content = {"base": file.name} | _differences(content, load_hyperparameters(file).to_mapping())
     text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, default_flow_style=None, width=110)
     _write(path, f"# {comment}\n{text}")
 

@@ -35,7 +35,7 @@ class DetectionEvaluator:
         iou_thresholds: None is 0.50, 0.55, ..., 0.95.
         max_dets: limits of detections per image and class, ascending; the last one holds for everything but the recalls
             with fewer. COCO's are 1, 10, 100; sets with more objects in an image want more.
-        tau: IoU from which on a detection is a true positive for oLRP, in [0, 1).
+        tau: IoU from which on a detection is a true positive for oLRP, in (0, 1).
 
     Raises:
         UserError: thresholds, limits or tau out of their range.
@@ -96,8 +96,6 @@ class DetectionEvaluator:
             ValueError: shapes do not agree, a class is not in [0, C), a score is NaN, or the image was there before.
         """
         image = len(self._images) if image is None else int(image)
-        if image in self._images:
-            raise ValueError(f"expected every image once but image {image} came again")
         boxes, scores, classes = _boxes(detections.boxes), _column(detections.scores), _column(detections.classes)
         gt, gt_classes = _boxes(gt_boxes), _column(gt_classes)
         crowd = np.zeros(len(gt), dtype=bool) if gt_crowd is None else _column(gt_crowd).astype(bool)
@@ -111,12 +109,18 @@ class DetectionEvaluator:
         """Add many images at once, as tables; ``images`` are their numbers, empty ones included.
 
         Raises:
-            ValueError: as :meth:`update`.
+            ValueError: as :meth:`update`, or a row is of an image that is not among ``images``.
         """
+        again = self._images.intersection(images)
+        if again:
+            raise ValueError(f"expected every image once but image {min(again)} came again")
         for kind, table in (("detection", detections), ("ground-truth", ground_truth)):
             if any(len(column) != len(table.image) for column in table):
                 shapes = {name: column.shape for name, column in table._asdict().items()}
                 raise ValueError(f"expected {kind} boxes (n, 4) and n entries in every column but got {shapes}")
+            strangers = np.setdiff1d(table.image, images)
+            if len(strangers):
+                raise ValueError(f"expected {kind} rows of the images given but got one of image {strangers[0]}")
             if np.any((table.classes < 0) | (table.classes >= self.num_classes)):
                 raise ValueError(
                     f"expected {kind} classes in [0, {self.num_classes}) but got {np.unique(table.classes).tolist()}"
@@ -159,7 +163,7 @@ class DetectionEvaluator:
         )
 
     def optimal_lrp(self, tau: float = 0.5) -> OptimalLRP:
-        """oLRP of each class at any ``tau`` in [0, 1).
+        """oLRP of each class at any ``tau`` in (0, 1).
 
         Raises:
             UserError: another tau.
@@ -168,7 +172,13 @@ class DetectionEvaluator:
         return optimal_lrp(self.outcomes(tau), tau)
 
     def outcomes(self, iou: float = 0.5) -> Outcomes:
-        """What became of each detection, matched at one IoU: the ground of calibrations and curves of your own."""
+        """What became of each detection, matched at one IoU in (0, 1]: the ground of calibrations and own curves.
+
+        Raises:
+            UserError: another IoU.
+        """
+        if not 0 < iou <= 1:
+            raise UserError(f"expected an IoU in (0, 1] but got {iou}")
         return self._matched_set(iou).outcomes(iou)
 
     def confusion_matrix(
@@ -194,8 +204,8 @@ class DetectionEvaluator:
 
 
 def _check_tau(tau: float) -> None:
-    if not 0 <= tau < 1:
-        raise UserError(f"expected tau in [0, 1) but got {tau}")
+    if not 0 < tau < 1:
+        raise UserError(f"expected tau in (0, 1) but got {tau}")
 
 
 def _column(values: Array) -> np.ndarray:

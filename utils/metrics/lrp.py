@@ -43,7 +43,7 @@ def optimal_lrp(outcomes: Outcomes, tau: float) -> OptimalLRP:
 
     Args:
         outcomes: of the matching at ``tau``.
-        tau: IoU in [0, 1).
+        tau: IoU in (0, 1).
     """
     num_gt = outcomes.num_gt
     columns = np.full((5, len(num_gt)), np.nan)

@@ -52,17 +52,20 @@ def random_coco(seed: int) -> tuple[dict, list[dict]]:
     scale = rng.choice([1.0, 4.0])
     annotations, detections = [], []
     for image in images:
-        boxes = _objects(rng, scale)
-        for box in boxes:
+        objects = []
+        for box in _boxes(rng, scale):
             area = box[2] * box[3] * rng.choice([1, 0.6]) if rng.random() < 0.9 else rng.choice([1024, 9216, 2e10])
             row = {"id": len(annotations) + 1, "image_id": image, "category_id": int(rng.choice(with_objects))}
-            annotations.append(row | {"bbox": box, "area": float(area), "iscrowd": int(rng.random() < 0.12)})
-        one_class = rng.random() < 0.3
+            objects.append(row | {"bbox": box, "area": float(area), "iscrowd": int(rng.random() < 0.12)})
+            annotations.append(objects[-1])
+        one_class = rng.random() < 0.2
         for _ in range(rng.choice([0, 4, 20, 40, 150], p=[0.12, 0.25, 0.28, 0.25, 0.1])):
+            near = objects[rng.integers(len(objects))] if objects and rng.random() < 0.7 else None
             category = int(categories[0] if one_class else rng.choice(categories))
-            score = float(rng.random().__round__(int(rng.choice([1, 2, 8]))))
-            row = {"image_id": image, "category_id": category, "bbox": _detection(rng, boxes, scale), "score": score}
-            detections.append(row)
+            if near is not None and rng.random() < 0.8:
+                category = near["category_id"]
+            row = {"image_id": image, "category_id": category, "bbox": _found_box(rng, near, scale)}
+            detections.append(row | {"score": round(float(rng.random()), int(rng.choice([1, 2, 8])))})
     order = rng.permutation(len(detections))
     gt = {
         "images": [{"id": image} for image in images],
@@ -72,7 +75,7 @@ def random_coco(seed: int) -> tuple[dict, list[dict]]:
     return gt, [detections[index] for index in order]
 
 
-def _objects(rng: np.random.Generator, scale: float) -> list[list[float]]:
+def _boxes(rng: np.random.Generator, scale: float) -> list[list[float]]:
     boxes: list[list[float]] = []
     for _ in range(0 if rng.random() < 0.15 else rng.integers(0, 11)):
         box = np.concatenate((rng.integers(0, 80, 2), rng.integers(3, 50, 2))) * scale
@@ -82,10 +85,11 @@ def _objects(rng: np.random.Generator, scale: float) -> list[list[float]]:
     return boxes
 
 
-def _detection(rng: np.random.Generator, boxes: list[list[float]], scale: float) -> list[float]:
-    if not boxes or rng.random() < 0.3:
+def _found_box(rng: np.random.Generator, near: dict | None, scale: float) -> list[float]:
+    """An object's box, exactly or about, or any box."""
+    if near is None:
         return [float(value) for value in (*rng.integers(0, 100, 2), *rng.integers(0, 60, 2))]
-    box = np.array(boxes[rng.integers(len(boxes))])
+    box = np.array(near["bbox"])
     if rng.random() < 0.7:
-        box += rng.normal(0, 3 * scale, 4).round(int(rng.integers(0, 3)))
+        box += rng.normal(0, 2 * scale, 4).round(int(rng.integers(0, 3)))
     return [*box[:2].tolist(), *np.maximum(box[2:], 1).tolist()]

@@ -132,13 +132,17 @@ def test_names_and_order_of_the_classes():
     [
         ({"image_id": 8}, "image 8"),
         ({"category_id": 2}, "category 2"),
-        ({"bbox": [1, 2, 3]}, "4 numbers in every bbox but entry 0"),
+        ({"bbox": [1, 2, 3]}, r"4 numbers as 'bbox' of every entry but number 1 has \[1, 2, 3\]"),
+        ({"bbox": "box"}, "4 numbers as 'bbox' of every entry but number 1 has 'box'"),
+        ({"score": "high"}, "a number as 'score' of every entry but number 1 has 'high'"),
+        ({"score": None}, "scores to be numbers"),
+        ({"bbox": [1, 2, float("inf"), 4]}, "finite numbers in detection boxes"),
     ],
 )
 def test_a_detection_that_cannot_be_right_is_refused(change: dict, message: str):
     gt, detections = one_object()
     with pytest.raises(UserError, match=message):
-        evaluate_coco(gt, [detections[0] | change])
+        evaluate_coco(gt, [detections[0], detections[0] | change])
 
 
 def test_entries_without_a_key_are_refused():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -151,6 +153,24 @@ def test_results_hold_after_looking_at_lower_thresholds():
     assert evaluator.compute().to_dict() == before
 
 
+def test_everything_as_plain_data():
+    gt, found = random_coco(6)
+    evaluator = fill(DetectionEvaluator(len(gt["categories"])), gt, found, [entry["id"] for entry in gt["images"]])
+    metrics = evaluator.compute()
+    plain = json.loads(json.dumps(metrics.to_dict(), allow_nan=False))
+    stats = [plain[name] for name in ("map", "map50", "map75", "map_small", "map_medium", "map_large")]
+    stats += [plain[f"average_recall_{name}"] for name in (1, 10, 100, "small", "medium", "large")]
+    expected = pycocotools_evaluation(gt, found).stats
+    np.testing.assert_allclose([-1 if value is None else value for value in stats], expected, atol=1e-9)
+    assert (plain["olrp"], plain["laece"], plain["d_ece"]) == (
+        metrics.olrp,
+        metrics.reliability.laece,
+        metrics.reliability.d_ece,
+    )
+    thresholds = [entry["olrp_threshold"] for entry in plain["classes"]]
+    np.testing.assert_array_equal(np.array(thresholds, dtype=np.float64), metrics.lrp.threshold)
+
+
 def test_what_cannot_be_right_is_refused():
     nothing, no_boxes, none = detections_of([]), np.zeros((0, 4)), np.zeros(0)
     evaluator = DetectionEvaluator(1)
@@ -159,6 +179,8 @@ def test_what_cannot_be_right_is_refused():
         evaluator.update(nothing, no_boxes, none, image=4)
     with pytest.raises(ValueError, match="NaN"):
         evaluator.update(detections_of([(FAR, float("nan"))]), no_boxes, none)
+    with pytest.raises(ValueError, match="finite numbers in ground-truth boxes"):
+        evaluator.update(nothing, np.array([[0, 0, 5, float("nan")]]), np.zeros(1))
     with pytest.raises(ValueError, match="every column"):
         evaluator.update(nothing, np.array([FAR]), np.zeros(1), gt_area=np.zeros(2))
     with pytest.raises(ValueError, match=r"boxes \(n, 4\) but got \(1, 5\)"):

@@ -16,7 +16,7 @@ from utils.metrics.matched_set import AREA_RANGES, MatchedSet
 from utils.metrics.outcomes import Outcomes
 from utils.metrics.reliability import reliability
 from utils.metrics.results import Metrics
-from utils.metrics.tables import DetectionTable, GroundTruthTable, join_tables
+from utils.metrics.tables import DetectionTable, GroundTruthTable, group_number, join_tables
 from utils.structures import Detections
 
 IOU_THRESHOLDS = tuple(float(t) for t in np.linspace(0.5, 0.95, 10))
@@ -93,7 +93,8 @@ class DetectionEvaluator:
                 the calls; None takes the number of images so far.
 
         Raises:
-            ValueError: shapes do not agree, a class is not in [0, C), a score is NaN, or the image was there before.
+            ValueError: shapes do not agree, a class is not in [0, C), or the image was there before.
+            UserError: a score or a coordinate is not a number.
         """
         image = len(self._images) if image is None else int(image)
         boxes, scores, classes = _boxes(detections.boxes), _column(detections.scores), _column(detections.classes)
@@ -109,7 +110,7 @@ class DetectionEvaluator:
         """Add many images at once, as tables; ``images`` are their numbers, empty ones included.
 
         Raises:
-            ValueError: as :meth:`update`, or a row is of an image that is not among ``images``.
+            ValueError, UserError: as :meth:`update`, or a row is of an image that is not among ``images``.
         """
         again = self._images.intersection(images)
         if again:
@@ -125,8 +126,10 @@ class DetectionEvaluator:
                 raise ValueError(
                     f"expected {kind} classes in [0, {self.num_classes}) but got {np.unique(table.classes).tolist()}"
                 )
+            if not np.isfinite(table.boxes).all():
+                raise UserError(f"expected finite numbers in {kind} boxes but got NaN or infinity")
         if np.isnan(detections.scores).any():
-            raise ValueError("expected scores to be numbers but got NaN")
+            raise UserError("expected scores to be numbers but got NaN")
         self._detections.append(detections)
         self._ground_truth.append(ground_truth)
         self._images.update(images)
@@ -145,9 +148,7 @@ class DetectionEvaluator:
         precision, recall = (np.stack(part) for part in zip(*curves, strict=True))
         outcomes = matched.outcomes(COMMON_IOU)
         lrp = optimal_lrp(outcomes if self.tau == COMMON_IOU else matched.outcomes(self.tau), self.tau)
-        real = ~matched.ignored_objects()
-        ground_truth = self._tables()[1]
-        in_image = np.unique(np.stack((ground_truth.image[real], ground_truth.classes[real])), axis=1)[1]
+        groups = np.unique(group_number(self._tables()[1], self.num_classes)[~matched.ignored_objects()])
         return Metrics(
             precision_curves=precision,
             recalls=recall,
@@ -157,7 +158,7 @@ class DetectionEvaluator:
             lrp=lrp,
             reliability=reliability(outcomes, lrp.threshold),
             num_instances=num_instances,
-            class_images=np.bincount(in_image, minlength=self.num_classes),
+            class_images=np.bincount(groups % self.num_classes, minlength=self.num_classes),
             num_images=len(self._images),
             names=self.names,
         )

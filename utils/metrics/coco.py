@@ -20,8 +20,8 @@ def evaluate_coco(gt_json: Source, detections_json: Source) -> dict[str, Any]:
     """Evaluate bounding boxes as pycocotools and the official LRP code do.
 
     As in pycocotools, a key ``ignore`` of an annotation is not looked at, and annotations of images and categories that
-    are not listed do not count. Unlike there, an annotation may have the number 0 (pycocotools takes a match with it for
-    none), and detections of unknown categories are an error (pycocotools drops them).
+    are not listed do not count. Unlike there, an annotation may have the number 0 (pycocotools takes a match with it
+    for none), and detections of unknown categories are an error (pycocotools drops them).
 
     Args:
         gt_json: path of an annotation file (``images``, ``annotations``, ``categories``), or its content.

@@ -10,7 +10,7 @@ import torch
 
 from tests.coco_sets import coco_arrays, pycocotools_evaluation, random_coco
 from utils.errors import UserError
-from utils.metrics import DetectionEvaluator, Metrics
+from utils.metrics import DetectionEvaluator, Metrics, matching, read_coco
 from utils.structures import Detections
 
 Box = tuple[float, float, float, float]
@@ -143,6 +143,16 @@ def test_image_by_image_in_any_order_equals_pycocotools(seed: int):
     other = fill(DetectionEvaluator(len(gt["categories"])), gt, found, images[::-1]).compute()
     assert other.to_dict() == one.to_dict()
     np.testing.assert_array_equal(other.curves.f1, one.curves.f1)
+
+
+def test_pairs_are_the_same_in_portions(monkeypatch: pytest.MonkeyPatch):
+    gt, found = random_coco(6)
+    whole = read_coco(gt, found)
+    expected, matrix = whole.compute().to_dict(), whole.confusion_matrix()
+    monkeypatch.setattr(matching, "PAIRS_AT_ONCE", 3)
+    portions = read_coco(gt, found)
+    assert portions.compute().to_dict() == expected
+    np.testing.assert_array_equal(portions.confusion_matrix(), matrix)
 
 
 def test_results_hold_after_looking_at_lower_thresholds():

@@ -199,10 +199,12 @@ def test_own_thresholds() -> None:
 
 def test_a_threshold_of_one_is_reached_by_equal_boxes() -> None:
     # Left + width - left is not always the width to the last digit, so that some of these overlap by 1 - 1e-16.
-    boxes = np.random.default_rng(0).random((50, 4)) + np.array([[1000.0 * i, 0, 1000.0 * i + 5, 5] for i in range(50)])
-    detections = Detections(torch.from_numpy(boxes), torch.ones(50), torch.zeros(50, dtype=torch.int64))
-    image = (detections, boxes, np.zeros(50, dtype=np.int64))
-    assert evaluated([image], 1, iou_thresholds=[1.0]).compute().map == 1.0
+    rng = np.random.default_rng(0)
+    images = []
+    for _ in range(50):
+        box = np.concatenate((rng.random((1, 2)), 5 + 5 * rng.random((1, 2))), axis=1)
+        images.append((Detections(torch.from_numpy(box), torch.ones(1), torch.tensor([0])), box, np.array([0])))
+    assert evaluated(images, 1, iou_thresholds=[1.0]).compute().map == 1.0
 
 
 @pytest.mark.parametrize("index", [-1, 2])

@@ -18,12 +18,13 @@ import yaml
 import search
 import train
 from tests.test_train import options  # noqa: F401, the fixture
-from utils import search_plan
 from utils.config import load_hyperparameters
 from utils.datasets import read_data_yaml
 from utils.datasets.image_files import list_images
 from utils.errors import DivergenceError, UserError
 from utils.hyperparameters import Hyperparameters
+from utils.loss_settings import check_loss_settings
+from utils.losses import control_points_from
 from utils.search_plan import make_plan, make_search_parser
 from utils.train_options import make_parser
 
@@ -315,19 +316,33 @@ def test_a_plan_keeps_the_options_of_both(asked: dict) -> None:
     assert plan.options.epochs == 3 and plan.folder == Path(asked["project"]) / "s" and "trials" not in plan.given
 
 
-def test_a_search_of_curves(asked: dict, formula, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Judged by the mAP of held-out training images; the trials bring their curves, whatever the loss makes of them."""
-    for module in (search, search_plan):
-        monkeypatch.setattr(module, "resolve", lambda *given: Hyperparameters())
-    monkeypatch.setattr(sys.modules[__name__], "load_hyperparameters", lambda *given: Hyperparameters())
-    calls = formula(lambda hyp, epoch: 0.5)
-    done = search.run(**asked | {"trials": 2, "noplots": False}, what="pap")
-    assert done.value == 0.25 and rows_of(done.folder)[1]["map"] == "0.25", "the mAP, not the fitness"
+def test_a_search_of_curves(asked: dict, formula) -> None:
+    """Judged by the mAP of held-out training images; what is best is a file of hyper-parameters like any other."""
+    calls = formula(lambda hyp, epoch: 1 / (1 + (math.log(hyp.box / 0.1)) ** 2))
+    done = search.run(**asked | {"trials": 3, "noplots": False, "pruner": "none"}, what="pap")
+    rows = rows_of(done.folder)
+    assert done.value == max(float(row["map"]) for row in rows) <= 0.5, "the mAP, not the fitness"
     for call in calls:
         made = read_data_yaml(Path(call["data"]))
         assert len(list_images(made, "val")) == 1 and len(list_images(made, "train")) == 3
-        assert call["set"][0] == "loss.score=parameterized_ap"
-        curves = yaml.safe_load(call["set"][2].removeprefix("loss.control_points="))
-        assert len(curves) == 5 and all(len(points) == 6 for points in curves)
-    assert calls[0]["set"] != calls[1]["set"] and calls[0]["set"][3] == "box=0.05"
+    tried = [load_hyperparameters("hyp.scratch-low.yaml", call["set"], validate=check_loss_settings) for call in calls]
+    assert all(hyp.loss.score == "parameterized_ap" and not hyp.loss.self_balance for hyp in tried)
+    assert tried[0].box == 0.05 and len({str(hyp.loss.control_points) for hyp in tried}) == 3
+    assert control_points_from(tried[0].loss.control_points).H1[2] == (0.4, 0.4), "straight lines come first"
+    assert load_hyperparameters(done.hyp) == tried[done.trial]
     assert (done.folder / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_real_search_of_curves(asked: dict) -> None:
+    done = search.run(**asked | {"trials": 2, "epochs": 1, "what": "pap"})
+    table = (done.folder / "trials/0001/results.csv").read_text()
+    assert "train/rank_loss" in table and done.trials == 2
+    again = train.run(
+        **{name: asked[name] for name in ("data", "cfg", "imgsz", "batch_size", "workers", "device")},
+        epochs=1,
+        hyp=str(done.hyp),
+        project=asked["project"],
+        name="again",
+        noplots=True,
+    )
+    assert again.epochs == 1

@@ -93,7 +93,7 @@ MAY_IMPORT = {
         "utils.train_options",
     },
     "utils.search_space": set(),
-    "utils.search_control_points": {"utils.search_space"},
+    "utils.search_control_points": {"utils.losses", "utils.search_space"},
     "utils.search_split": {"utils.datasets"},
     "utils.search_study": set(),
     "utils.search_plots": {"utils.datasets"},

@@ -325,10 +325,15 @@ def test_a_search_of_curves(asked: dict, formula) -> None:
     for call in calls:
         made = read_data_yaml(Path(call["data"]))
         assert len(list_images(made, "val")) == 1 and len(list_images(made, "train")) == 3
-    tried = [load_hyperparameters("hyp.scratch-low.yaml", call["set"], validate=check_loss_settings) for call in calls]
+    tried = [load_hyperparameters(call["hyp"], call["set"], validate=check_loss_settings) for call in calls]
     assert all(hyp.loss.score == "parameterized_ap" and not hyp.loss.self_balance for hyp in tried)
     assert tried[0].box == 0.05 and len({str(hyp.loss.control_points) for hyp in tried}) == 3
-    assert control_points_from(tried[0].loss.control_points).H1[2] == (0.4, 0.4), "straight lines come first"
+    assert {call["hyp"] for call in calls} == {"hyp.pap-published.yaml"} and tried[0].loss.rank_on == "joint"
+    published = load_hyperparameters("hyp.pap-published.yaml").loss.control_points
+    assert tried[0].loss.control_points == published, "they come first"
+    other = search.run(**asked | {"trials": 1, "name": "straight", "hyp": "hyp.scratch-low.yaml"}, what="pap")
+    straight = control_points_from(load_hyperparameters(other.hyp).loss.control_points)
+    assert straight.H1[1:3] == ((0.2, 0.2), (0.4, 0.4)), "a base without curves starts at straight lines"
     assert load_hyperparameters(done.hyp) == tried[done.trial]
     assert (done.folder / "curves.png").read_bytes().startswith(b"\x89PNG")
 

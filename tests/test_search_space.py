@@ -12,7 +12,15 @@ from optuna.trial import FixedTrial
 from utils.config import load_hyperparameters
 from utils.errors import UserError
 from utils.hyperparameters import Hyperparameters
-from utils.search_control_points import CURVES, X_LIMITS, Y_LIMITS, ControlPointSpace, control_points, rising
+from utils.search_control_points import (
+    CURVES,
+    X_LIMITS,
+    Y_LIMITS,
+    ControlPointSpace,
+    control_points,
+    quantiles_of,
+    rising,
+)
 from utils.search_space import LIMITS, hyp_space
 
 # Gain, low, high of YOLOv5's --evolve; a gain of 0 is never mutated.
@@ -167,6 +175,17 @@ def test_the_search_of_curves_starts_at_straight_lines() -> None:
     assert len(start) == 5 * 8 + 1
     for points in control_points(FixedTrial(start)).values():
         assert np.array(points) == pytest.approx(np.array([[k / 5, k / 5] for k in range(6)]), abs=1e-6)
+    assert quantiles_of([1 / 2, 5 / 6, 23 / 24]) == pytest.approx([7 / 8, 8 / 9, 3 / 4])
+    assert quantiles_of([0.3, 1.0, 1.0])[1:] == [1, 1]
     score, balance, curves, box = space.overrides(FixedTrial(start | {"gradient_scale": 4.0}))
     assert (score, balance, box) == ("loss.score=parameterized_ap", "loss.self_balance=false", "box=0.2")
     assert curves.startswith("loss.control_points=[[[0.0, 0.0], [0.2, 0.2], [0.4, 0.4], ")
+
+
+def test_the_search_of_curves_starts_at_those_of_the_base() -> None:
+    published = load_hyperparameters("hyp.pap-published.yaml").loss.control_points
+    start = ControlPointSpace(0.05, published).start()
+    assert np.array(list(control_points(FixedTrial(start)).values())) == pytest.approx(np.array(published), abs=2e-6)
+    fewer = [*published[:4], [[0, 0], [0.5, 0.5], [1, 1]]]
+    with pytest.raises(UserError, match="expected 4 points between the ends of curve H1 to start from but got 1"):
+        ControlPointSpace(0.05, fewer).start()

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from utils.errors import UserError
+from utils.losses import ControlPoints, control_points_from
 from utils.search_space import Sampler
 
-CURVES = ("H2", "I2", "I3", "I1", "H1")
+CURVES = ControlPoints._fields
 NUM_POINTS = 4  # of a curve, besides its ends
 # Away from 0 and 1, so that after rounding x still rises strictly, and every y is above 0.
 X_LIMITS, Y_LIMITS = (0.01, 0.99), (0.001, 1.0)
@@ -31,18 +34,40 @@ class ControlPointSpace:
 
     Attributes:
         box_gain: the gain ``box`` that the factor multiplies.
+        base: control points that the search starts from; None are straight lines.
     """
 
     box_gain: float
+    base: Any = None
     measure: str = "map"
     title: str = "mAP50-95"
 
     def start(self) -> dict[str, float]:
-        """Straight lines and a factor of 1."""
-        lefts = range(NUM_POINTS, 0, -1)
-        even = [1 - (left / (left + 1)) ** left for left in lefts]
-        quantiles = {name: even[index % NUM_POINTS] for curve in CURVES for index, name in enumerate(_names(curve))}
-        return {**quantiles, "gradient_scale": 1.0}
+        """The curves of the base, moved to the nearest limit where they are beyond it, and a factor of 1.
+
+        Raises:
+            UserError: the base has curves of more or fewer points.
+        """
+        parameters = {"gradient_scale": 1.0}
+        for curve, points in zip(CURVES, self._base_curves(), strict=True):
+            xs, ys = zip(*points[1:-1], strict=True)
+            drawn = [min(max(value, X_LIMITS[0]), X_LIMITS[1]) for value in quantiles_of(xs)]
+            drawn += [min(max(value, Y_LIMITS[0]), Y_LIMITS[1]) for value in quantiles_of(ys)]
+            parameters |= dict(zip(_names(curve), drawn, strict=True))
+        return parameters
+
+    def _base_curves(self) -> Sequence[Sequence[Sequence[float]]]:
+        if self.base is None:
+            line = [(step / (NUM_POINTS + 1),) * 2 for step in range(NUM_POINTS + 2)]
+            return [line] * len(CURVES)
+        curves = control_points_from(self.base)
+        for name, points in zip(CURVES, curves, strict=True):
+            if len(points) != NUM_POINTS + 2:
+                raise UserError(
+                    f"loss.control_points: expected {NUM_POINTS} points between the ends of curve {name} to start from "
+                    f"but got {len(points) - 2}"
+                )
+        return curves
 
     def overrides(self, trial: Sampler) -> list[str]:
         """Draw curves and factor."""
@@ -91,6 +116,20 @@ def rising(quantiles: Sequence[float]) -> list[float]:
         place += (1 - place) * (1 - (1 - quantile) ** (1 / left))
         coordinates.append(round(place, DECIMALS))
     return coordinates
+
+
+def quantiles_of(coordinates: Sequence[float]) -> list[float]:
+    """The quantiles that :func:`rising` makes these coordinates of.
+
+    Args:
+        coordinates: n numbers that never fall, in [0, 1].
+    """
+    before, quantiles = 0.0, []
+    for index, place in enumerate(coordinates):
+        fraction = (place - before) / (1 - before) if before < 1 else 1.0
+        quantiles.append(1 - (1 - fraction) ** (len(coordinates) - index))
+        before = place
+    return quantiles
 
 
 def _names(curve: str) -> list[str]:

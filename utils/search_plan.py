@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 PROJECT, NAME = "runs/search", "exp"
 KINDS = {"hyp": "hyper-parameters", "pap": "curves of the Parameterized AP loss"}
 OWN = ("what", "trials", "keys", "holdout", "pruner", "storage", "search_seed")
-PAP_HOLDOUT = 0.2
+PAP_HOLDOUT, PAP_BASE = 0.2, "hyp.pap-published.yaml"
 SETTINGS = "settings"  # attribute of a study
 # Options of train.py that the search itself decides, and what to write instead.
 DECIDED = {
@@ -114,7 +114,7 @@ def make_plan(given: Mapping[str, Any]) -> Plan:
         raise UserError(f"--search-seed: expected a whole number from 0 on but got {own.search_seed}")
     own.holdout = _holdout(own)
     training = {name: value for name, value in given.items() if actions[name].dest not in OWN}
-    training = {"name": NAME, "project": PROJECT} | training
+    training = {"name": NAME, "project": PROJECT} | ({"hyp": PAP_BASE} if own.what == "pap" else {}) | training
     description = read_data_yaml(find_file(checked.data, "data file"))
     complete = complete_options(training, description.defaults, checked.data)
     base = resolve(complete)
@@ -142,7 +142,7 @@ def _space(own: argparse.Namespace, options: argparse.Namespace, base: Hyperpara
 
         if own.keys:
             raise UserError("--keys names hyper-parameters, but --what pap searches curves")
-        space = ControlPointSpace(base.box)
+        space = ControlPointSpace(base.box, base.loss.control_points)
         resolve(options, space.overrides(FixedTrial(space.start())))
         return space
     space = hyp_space(own.keys, base.to_mapping())

@@ -153,8 +153,8 @@ def test_a_killed_process_loses_nothing(tmp_path: Path, monkeypatch: pytest.Monk
     victim.wait()
     study = opened(tmp_path)
     assert states(study) == {TrialState.COMPLETE: 1, TrialState.RUNNING: 1}
-    work(study, 6, lambda trial: trial.suggest_float("x", 0, 1))
-    assert states(study) == {TrialState.COMPLETE: 6, TrialState.FAIL: 1}
+    work(study, 2, lambda trial: trial.suggest_float("x", 0, 1))  # nothing to do but wait for it
+    assert states(study) == {TrialState.COMPLETE: 2, TrialState.FAIL: 1}
     assert sum(params["x"] == drawn for params in tried(study)) == 1
 
 

@@ -359,7 +359,7 @@ def finish(session: Session, epochs: int, started: float) -> TrainResult:
     for path in (last, best):
         strip_checkpoint(path)
     model, _ = load_model(best, session.device)
-    output = OutputFiles(save_dir, model.names, plots=not options.noplots)
+    output = OutputFiles(save_dir, session.val_loader.dataset, plots=not options.noplots)
     result = validate(
         model,
         session.val_loader,
@@ -368,6 +368,7 @@ def finish(session: Session, epochs: int, started: float) -> TrainResult:
         single_cls=options.single_cls,
         on_batch=output.add,
     )
+    output.finish(result.detections)
     if not options.noplots:
         plot_results(save_dir / "results.csv", save_dir / "results.png")
     minutes = (time.monotonic() - started) / 60

@@ -64,14 +64,11 @@ def test_right_answers_give_full_marks(data: Path, image_size: int, batch_size: 
 
 
 def test_detections_arrive_in_pixels_of_the_original_image(data: Path) -> None:
-    network, found = OracleNetwork(), {}
-
-    def collect(done: val.ValidatedBatch) -> None:
-        found.update(zip((Path(path).stem for path in done.batch.paths), done.detections, strict=True))
-
-    val.validate(network, make_loader(data, 400), names=network.names, device=CPU, progress=False, on_batch=collect)
-    assert set(found) == set(SCENES)
-    for name, detections in found.items():
+    network, loader = OracleNetwork(), make_loader(data, 400)
+    found = val.validate(network, loader, names=network.names, device=CPU, progress=False).detections
+    names = [Path(path).stem for path in loader.dataset.paths]
+    assert sorted(names) == sorted(SCENES)
+    for name, detections in zip(names, found, strict=True):
         expected = boxes_of(name)
         order = detections.classes.argsort()
         assert detections.classes[order].tolist() == expected[:, 4].tolist()

@@ -144,7 +144,7 @@ def test_half_of_the_objects_found() -> None:
     # Recall reaches 1/2: 51 of the 101 recall levels have precision 1, the others 0.
     metrics = evaluate_one(boxes_of_iou(1.0), [0.9], num_gt=2).compute()
     np.testing.assert_allclose(metrics.ap_per_iou, 51 / 101)
-    np.testing.assert_allclose(metrics.recall_at_100, 0.5)
+    np.testing.assert_allclose(metrics.recalls[0, ..., -1], 0.5)
     assert metrics.precision == 1.0
     assert metrics.recall == 0.5
 

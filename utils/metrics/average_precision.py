@@ -1,98 +1,87 @@
-"""Average precision by the COCO definition, and precision and recall at one confidence."""
+"""Precision and recall by the COCO definition, for one range of areas."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy.ndimage import uniform_filter1d
+
+from utils.metrics.tables import Ranked, class_slices
 
 RECALL_POINTS = np.linspace(0.0, 1.0, 101)
-CONFIDENCE_POINTS = np.linspace(0.0, 1.0, 1000)
-SMOOTHING = 0.1  # width of the box filter over the F1 curve, as a fraction of the confidence axis
 
 
-class OperatingPoint(NamedTuple):
-    """Precision and recall of each class at one common confidence.
+class Verdicts(NamedTuple):
+    """What the matching says of the D detections that overlap some object; all others are wrong, or out of range.
 
     Attributes:
-        confidence: where the mean F1 over classes is best, in [0, 1].
-        precision, recall: (C,) in [0, 1]; NaN for a class without ground truth.
+        detection: (D,) int64, ascending position in :class:`Ranked`.
+        correct: (D, T) bool, found an object per IoU threshold.
+        ignored: (D, T) bool, found something to be ignored.
+        in_range: (N,) bool over all of :class:`Ranked`: counts as wrong if it finds nothing.
+        iou: (D, T) float64, overlap with what was found; 0 for nothing.
     """
 
-    confidence: float
-    precision: np.ndarray
-    recall: np.ndarray
+    detection: np.ndarray
+    correct: np.ndarray
+    ignored: np.ndarray
+    in_range: np.ndarray
+    iou: np.ndarray
 
 
-def average_precision(
-    scores: np.ndarray, classes: np.ndarray, correct: np.ndarray, num_ground_truth: np.ndarray
+def precision_and_recall(
+    ranked: Ranked, verdicts: Verdicts, num_gt: np.ndarray, max_dets: Sequence[int]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """AP and final recall of every class at every IoU threshold.
+    """Interpolated precision at 101 recalls, and the recall reached, of every class and IoU threshold.
 
-    AP is the mean, over 101 recall levels r = 0, 0.01, ..., 1, of the highest precision reached at a recall of r or
-    more (COCO; equal to pycocotools with area 'all').
+    The precision at recall r is the highest one reached at r or beyond; AP is its mean over r = 0, 0.01, ..., 1. Only
+    detections that overlap an object are looked at one by one, since precision is highest at a true positive; of the
+    others it is enough to count how many stand before.
 
     Args:
-        scores: (k,) of all detections; equal ones keep their order.
-        classes: (k,) int in [0, C).
-        correct: (k, T) bool, true positives per IoU threshold.
-        num_ground_truth: (C,) number of objects.
+        ranked: N detections.
+        verdicts: of the matching, for one range of areas.
+        num_gt: (C,) objects to be found.
+        max_dets: M limits of detections per image and class for the recall; precision is that of all N.
 
     Returns:
-        tuple: AP (C, T) and recall (C, T), float64 in [0, 1]; NaN for a class without ground truth.
+        tuple: precision (C, T, 101) and recall (C, T, M), float64 in [0, 1]; NaN for a class without objects.
     """
-    shape = len(num_ground_truth), correct.shape[1]
-    ap, recall = np.full(shape, np.nan), np.full(shape, np.nan)
-    for index in np.flatnonzero(num_ground_truth):
-        tp, fp = _cumulated(scores, classes, correct, index)
-        class_recall = tp / num_ground_truth[index]
-        precision = tp / (tp + fp)
-        envelope = np.maximum.accumulate(precision[::-1])[::-1]
-        envelope = np.vstack((envelope, np.zeros((1, shape[1]))))  # beyond the highest recall
-        reached = [np.searchsorted(column, RECALL_POINTS, side="left") for column in class_recall.T]
-        ap[index] = np.take_along_axis(envelope, np.stack(reached, axis=1), axis=0).mean(axis=0)
-        recall[index] = class_recall[-1] if len(tp) else 0.0
-    return ap, recall
+    num_classes, num_levels = len(num_gt), verdicts.correct.shape[1]
+    precision = np.full((num_classes, num_levels, len(RECALL_POINTS)), np.nan)
+    recall = np.full((num_classes, num_levels, len(max_dets)), np.nan)
+    counted_before = np.cumsum(verdicts.in_range)  # within all classes up to and with this detection
+    all_rows = class_slices(ranked.classes, num_classes)
+    own_rows = class_slices(ranked.classes[verdicts.detection], num_classes)
+    for index in np.flatnonzero(num_gt):
+        own, start = own_rows[index], all_rows[index].start
+        detection, correct, ignored = verdicts.detection[own], verdicts.correct[own], verdicts.ignored[own]
+        in_range = verdicts.in_range[detection, None]
+        # A match counts out of range too, and what is ignored does not count in range either.
+        change = np.cumsum((correct & ~in_range).astype(np.int64) - (ignored & in_range), axis=0)
+        offset = counted_before[start - 1] if start else 0
+        counted = (counted_before[detection] - offset)[:, None] + change
+        precision[index] = _interpolated(correct, counted, int(num_gt[index]))
+        within = ranked.rank[detection, None] < np.asarray(max_dets)
+        recall[index] = correct.T.astype(np.int64) @ within / num_gt[index]
+    return precision, recall
 
 
-def best_f1_point(
-    scores: np.ndarray, classes: np.ndarray, correct: np.ndarray, num_ground_truth: np.ndarray
-) -> OperatingPoint:
-    """Precision and recall at the confidence where the smoothed mean F1 over classes is highest.
-
-    The curves are interpolated at 1000 confidences; the F1 curve is smoothed with a box filter.
+def _interpolated(correct: np.ndarray, counted: np.ndarray, num_gt: int) -> np.ndarray:
+    """(T, 101) precision of one class.
 
     Args:
-        scores, classes, num_ground_truth: as in :func:`average_precision`.
-        correct: (k,) bool, true positives at one IoU threshold.
+        correct: (D, T) bool, best score first.
+        counted: (D, T) detections that count, up to and with this one.
+        num_gt: objects to be found.
     """
-    num_classes = len(num_ground_truth)
-    precision = np.full((num_classes, len(CONFIDENCE_POINTS)), np.nan)
-    recall = np.full_like(precision, np.nan)
-    present = np.flatnonzero(num_ground_truth)
-    for index in present:
-        tp, fp = _cumulated(scores, classes, correct[:, None], index)
-        if not len(tp):
-            precision[index] = recall[index] = 0.0
-            continue
-        # Ascending confidence, as interpolation needs it; above the best score nothing is found and nothing is wrong.
-        confidence = np.sort(scores[classes == index])
-        tp, fp = tp[::-1, 0], fp[::-1, 0]
-        recall[index] = np.interp(CONFIDENCE_POINTS, confidence, tp / num_ground_truth[index], right=0.0)
-        precision[index] = np.interp(CONFIDENCE_POINTS, confidence, tp / (tp + fp), right=1.0)
-    if not len(present):
-        return OperatingPoint(0.0, precision[:, 0], recall[:, 0])
-    f1 = 2 * precision[present] * recall[present] / np.maximum(precision[present] + recall[present], 1e-16)
-    window = 2 * round(SMOOTHING * len(CONFIDENCE_POINTS) / 2) + 1
-    best = int(uniform_filter1d(f1.mean(axis=0), window, mode="nearest").argmax())
-    return OperatingPoint(float(CONFIDENCE_POINTS[best]), precision[:, best], recall[:, best])
-
-
-def _cumulated(
-    scores: np.ndarray, classes: np.ndarray, correct: np.ndarray, index: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """True and false positives (k, T) of a class among its first 1, 2, ... detections, best score first."""
-    rows = np.flatnonzero(classes == index)
-    rows = rows[np.argsort(-scores[rows], kind="stable")]
-    return np.cumsum(correct[rows], axis=0, dtype=np.float64), np.cumsum(~correct[rows], axis=0, dtype=np.float64)
+    precision = np.cumsum(correct, axis=0) / np.maximum(counted, 1)  # nothing counts yet where all was ignored
+    envelope = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
+    # The k-th true positive is the first place with a recall of k / n: find the least k that reaches each level.
+    least = np.floor(RECALL_POINTS * num_gt)
+    least = np.maximum(least + (least / num_gt < RECALL_POINTS), 1).astype(np.int64)
+    at_true_positives = np.append(envelope.T[correct.T], 0.0)
+    num_found = correct.sum(axis=0)
+    position = (np.cumsum(num_found) - num_found)[:, None] + least - 1
+    return at_true_positives[np.where(least <= num_found[:, None], position, -1)]

@@ -2,129 +2,28 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from torch import Tensor
 
-from utils.metrics.average_precision import average_precision, best_f1_point
-from utils.metrics.matching import Boxes, limit_per_class, match
+from utils.errors import UserError
+from utils.metrics.average_precision import precision_and_recall
+from utils.metrics.confidence_curves import confidence_curves
+from utils.metrics.confusion import confusion_matrix
+from utils.metrics.lrp import OptimalLRP, optimal_lrp
+from utils.metrics.matched_set import AREA_RANGES, MatchedSet
+from utils.metrics.outcomes import Outcomes
+from utils.metrics.reliability import reliability
+from utils.metrics.results import Metrics
+from utils.metrics.tables import DetectionTable, GroundTruthTable, join_tables
 from utils.structures import Detections
 
 IOU_THRESHOLDS = tuple(float(t) for t in np.linspace(0.5, 0.95, 10))
-MAX_DET_PER_CLASS = 100  # per image, as COCO counts
+MAX_DETS = (1, 10, 100)  # per image and class, as COCO counts
+COMMON_IOU = 0.5  # of the confidence curves and the calibration
 
-
-@dataclasses.dataclass(frozen=True)
-class Metrics:
-    """Results of an evaluation. Means run over the classes that have ground truth; without any they are 0.
-
-    Attributes:
-        ap: (C, T) average precision in [0, 1]; NaN for a class without ground truth.
-        recall_at_100: (C, T) recall of the 100 best detections per image and class; NaN likewise.
-        iou_thresholds: (T,).
-        class_precision, class_recall: (C,) at ``confidence`` and IoU 0.5 (or the lowest threshold); NaN likewise.
-        confidence: where the mean F1 over classes is best.
-        num_instances: (C,) ground-truth boxes per class.
-        class_images: (C,) images that hold the class.
-        num_images: images evaluated.
-        names: C class names.
-    """
-
-    ap: np.ndarray
-    recall_at_100: np.ndarray
-    iou_thresholds: np.ndarray
-    class_precision: np.ndarray
-    class_recall: np.ndarray
-    confidence: float
-    num_instances: np.ndarray
-    class_images: np.ndarray
-    num_images: int
-    names: tuple[str, ...]
-
-    @property
-    def precision(self) -> float:
-        """Mean precision over classes, at the confidence of the best mean F1."""
-        return _mean(self.class_precision)
-
-    @property
-    def recall(self) -> float:
-        """Mean recall over classes, at the confidence of the best mean F1."""
-        return _mean(self.class_recall)
-
-    @property
-    def ap_per_iou(self) -> np.ndarray:
-        """(T,) mean AP over classes at each IoU threshold."""
-        return np.array([_mean(column) for column in self.ap.T])
-
-    @property
-    def class_map(self) -> np.ndarray:
-        """(C,) AP of each class, mean over thresholds; NaN for a class without ground truth."""
-        return self.ap.mean(axis=1)
-
-    @property
-    def map(self) -> float:
-        """Mean over classes and IoU thresholds: mAP50-95 with the default thresholds."""
-        return _mean(self.ap)
-
-    @property
-    def map50(self) -> float:
-        """Mean AP at IoU 0.50."""
-        return self.ap_at(0.5)
-
-    @property
-    def map75(self) -> float:
-        """Mean AP at IoU 0.75."""
-        return self.ap_at(0.75)
-
-    @property
-    def average_recall(self) -> float:
-        """COCO's AR@100: mean over classes and thresholds of the recall with 100 detections per image and class."""
-        return _mean(self.recall_at_100)
-
-    @property
-    def fitness(self) -> float:
-        """What checkpoints are chosen by: 0.1 mAP50 + 0.9 mAP50-95."""
-        return 0.1 * self.map50 + 0.9 * self.map
-
-    def ap_at(self, iou: float) -> float:
-        """Mean AP over classes at one of the evaluated IoU thresholds; NaN if it was not evaluated."""
-        column = np.flatnonzero(np.isclose(self.iou_thresholds, iou))
-        return _mean(self.ap[:, column[0]]) if len(column) else float("nan")
-
-    def to_dict(self) -> dict[str, Any]:
-        """Everything as plain numbers, texts, lists and mappings that JSON can hold; undefined values are None."""
-        per_class = [
-            {
-                "class": index,
-                "name": self.names[index],
-                "images": int(self.class_images[index]),
-                "instances": int(self.num_instances[index]),
-                "precision": _plain(self.class_precision[index]),
-                "recall": _plain(self.class_recall[index]),
-                "ap_per_iou": [_plain(value) for value in self.ap[index]],
-                "map": _plain(self.class_map[index]),
-            }
-            for index in range(len(self.names))
-        ]
-        return {
-            "images": self.num_images,
-            "instances": int(self.num_instances.sum()),
-            "precision": self.precision,
-            "recall": self.recall,
-            "confidence": self.confidence,
-            "map50": _plain(self.map50),
-            "map75": _plain(self.map75),
-            "map": self.map,
-            "average_recall": self.average_recall,
-            "fitness": _plain(self.fitness),
-            "ap_per_iou": {
-                f"{t:.2f}": value for t, value in zip(self.iou_thresholds, self.ap_per_iou.tolist(), strict=True)
-            },
-            "classes": per_class,
-        }
+Array = Tensor | np.ndarray
 
 
 class DetectionEvaluator:
@@ -134,6 +33,12 @@ class DetectionEvaluator:
         num_classes: C.
         names: class names, a sequence or a mapping from index; None numbers the classes.
         iou_thresholds: None is 0.50, 0.55, ..., 0.95.
+        max_dets: limits of detections per image and class, ascending; the last one holds for everything but the recalls
+            with fewer. COCO's are 1, 10, 100; sets with more objects in an image want more.
+        tau: IoU from which on a detection is a true positive for oLRP, in [0, 1).
+
+    Raises:
+        UserError: thresholds, limits or tau out of their range.
     """
 
     def __init__(
@@ -141,89 +46,167 @@ class DetectionEvaluator:
         num_classes: int,
         names: Sequence[str] | Mapping[int, str] | None = None,
         iou_thresholds: Sequence[float] | None = None,
+        max_dets: Sequence[int] = MAX_DETS,
+        tau: float = 0.5,
     ) -> None:
         self.num_classes = num_classes
         self.names = tuple(str(index if names is None else names[index]) for index in range(num_classes))
         self.iou_thresholds = np.array(IOU_THRESHOLDS if iou_thresholds is None else iou_thresholds, dtype=np.float64)
+        self.max_dets = tuple(max_dets)
+        self.tau = tau
+        if not len(self.iou_thresholds) or not np.all((self.iou_thresholds > 0) & (self.iou_thresholds <= 1)):
+            raise UserError(f"expected IoU thresholds in (0, 1] but got {self.iou_thresholds.tolist()}")
+        if not self.max_dets or self.max_dets[0] < 1 or list(self.max_dets) != sorted(set(self.max_dets)):
+            raise UserError(f"expected ascending limits of detections, 1 or more, but got {self.max_dets}")
+        _check_tau(tau)
         self.reset()
 
     def reset(self) -> None:
         """Forget every image."""
-        self._detections: list[Boxes] = []
-        self._ground_truth: list[Boxes] = []
+        self._detections: list[DetectionTable] = []
+        self._ground_truth: list[GroundTruthTable] = []
+        self._images: set[int] = set()
+        self._matched: MatchedSet | None = None
 
-    def update(self, detections: Detections, gt_boxes: Tensor | np.ndarray, gt_classes: Tensor | np.ndarray) -> None:
+    def update(
+        self,
+        detections: Detections,
+        gt_boxes: Array,
+        gt_classes: Array,
+        *,
+        gt_crowd: Array | None = None,
+        gt_ignore: Array | None = None,
+        gt_area: Array | None = None,
+        image: int | None = None,
+    ) -> None:
         """Add one image.
 
         Args:
-            detections: found boxes, pixels of the original image.
+            detections: found boxes, pixels of the original image, in any order.
             gt_boxes: (n, 4) ``xyxy``, the same pixels.
             gt_classes: (n,) class indices.
+            gt_crowd: (n,) True for a region of many objects, which is not to be found and any number of detections may
+                match by their share in it; None for no crowds.
+            gt_ignore: (n,) True for an object that is neither to be found nor wrong to find; None for none.
+            gt_area: (n,) squared pixels, for the ranges of areas; None takes the boxes' own.
+            image: number of the image. Equal scores are ordered by it, so that results do not depend on the order of
+                the calls; None takes the number of images so far.
 
         Raises:
-            ValueError: shapes do not agree, or a class is not in [0, C).
+            ValueError: shapes do not agree, a class is not in [0, C), a score is NaN, or the image was there before.
         """
-        image = len(self._ground_truth)
-        found = _table(image, *detections)
-        wanted = _table(image, gt_boxes, np.zeros(len(gt_boxes)), gt_classes)
-        for kind, table in (("detection", found), ("ground-truth", wanted)):
+        image = len(self._images) if image is None else int(image)
+        if image in self._images:
+            raise ValueError(f"expected every image once but image {image} came again")
+        boxes, scores, classes = _boxes(detections.boxes), _column(detections.scores), _column(detections.classes)
+        gt, gt_classes = _boxes(gt_boxes), _column(gt_classes)
+        crowd = np.zeros(len(gt), dtype=bool) if gt_crowd is None else _column(gt_crowd).astype(bool)
+        ignore = crowd if gt_ignore is None else _column(gt_ignore).astype(bool) | crowd
+        area = gt[:, 2] * gt[:, 3] if gt_area is None else _column(gt_area).astype(np.float64)
+        found = DetectionTable(np.full(len(boxes), image), classes.astype(np.int64), boxes, scores.astype(np.float64))
+        wanted = GroundTruthTable(np.full(len(gt), image), gt_classes.astype(np.int64), gt, area, crowd, ignore)
+        self.update_tables(found, wanted, [image])
+
+    def update_tables(self, detections: DetectionTable, ground_truth: GroundTruthTable, images: Sequence[int]) -> None:
+        """Add many images at once, as tables; ``images`` are their numbers, empty ones included.
+
+        Raises:
+            ValueError: as :meth:`update`.
+        """
+        for kind, table in (("detection", detections), ("ground-truth", ground_truth)):
+            if any(len(column) != len(table.image) for column in table):
+                shapes = {name: column.shape for name, column in table._asdict().items()}
+                raise ValueError(f"expected {kind} boxes (n, 4) and n entries in every column but got {shapes}")
             if np.any((table.classes < 0) | (table.classes >= self.num_classes)):
-                raise ValueError(f"expected {kind} classes in [0, {self.num_classes}) but got {set(table.classes)}")
-        self._detections.append(found)
-        self._ground_truth.append(wanted)
+                raise ValueError(
+                    f"expected {kind} classes in [0, {self.num_classes}) but got {np.unique(table.classes).tolist()}"
+                )
+        if np.isnan(detections.scores).any():
+            raise ValueError("expected scores to be numbers but got NaN")
+        self._detections.append(detections)
+        self._ground_truth.append(ground_truth)
+        self._images.update(images)
+        self._matched = None
 
     def compute(self) -> Metrics:
         """Metrics of all images since the last reset."""
-        ground_truth = _joined(self._ground_truth)
-        detections = limit_per_class(_joined(self._detections), MAX_DET_PER_CLASS)
-        correct = match(detections, ground_truth, self.iou_thresholds)
-        num_instances = np.bincount(ground_truth.classes, minlength=self.num_classes)
-        in_image = np.unique(np.stack((ground_truth.image, ground_truth.classes)), axis=1)[1]
-        ap, recall = average_precision(detections.scores, detections.classes, correct, num_instances)
-        lowest = correct[:, self.iou_thresholds.argmin()]
-        point = best_f1_point(detections.scores, detections.classes, lowest, num_instances)
+        matched = self._matched_set(min(*self.iou_thresholds, COMMON_IOU, self.tau))
+        num_instances = matched.num_objects()
+        curves = [
+            precision_and_recall(
+                matched.ranked, matched.verdicts(self.iou_thresholds, area), matched.num_objects(area), self.max_dets
+            )
+            for area in AREA_RANGES
+        ]
+        precision, recall = (np.stack(part) for part in zip(*curves, strict=True))
+        outcomes = matched.outcomes(COMMON_IOU)
+        lrp = optimal_lrp(outcomes if self.tau == COMMON_IOU else matched.outcomes(self.tau), self.tau)
+        real = ~matched.ignored_objects()
+        ground_truth = self._tables()[1]
+        in_image = np.unique(np.stack((ground_truth.image[real], ground_truth.classes[real])), axis=1)[1]
         return Metrics(
-            ap=ap,
-            recall_at_100=recall,
+            precision_curves=precision,
+            recalls=recall,
             iou_thresholds=self.iou_thresholds,
-            class_precision=point.precision,
-            class_recall=point.recall,
-            confidence=point.confidence,
+            max_dets=self.max_dets,
+            curves=confidence_curves(outcomes),
+            lrp=lrp,
+            reliability=reliability(outcomes, lrp.threshold),
             num_instances=num_instances,
             class_images=np.bincount(in_image, minlength=self.num_classes),
-            num_images=len(self._ground_truth),
+            num_images=len(self._images),
             names=self.names,
         )
 
+    def optimal_lrp(self, tau: float = 0.5) -> OptimalLRP:
+        """oLRP of each class at any ``tau`` in [0, 1).
 
-def _array(values: Tensor | np.ndarray) -> np.ndarray:
-    return values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+        Raises:
+            UserError: another tau.
+        """
+        _check_tau(tau)
+        return optimal_lrp(self.outcomes(tau), tau)
+
+    def outcomes(self, iou: float = 0.5) -> Outcomes:
+        """What became of each detection, matched at one IoU: the ground of calibrations and curves of your own."""
+        return self._matched_set(iou).outcomes(iou)
+
+    def confusion_matrix(
+        self, confidence: float | Sequence[float] | np.ndarray = 0.25, iou: float = 0.45
+    ) -> np.ndarray:
+        """(C + 1, C + 1) int64, see :func:`utils.metrics.confusion.confusion_matrix`."""
+        return confusion_matrix(*self._tables(), self.num_classes, confidence, iou)
+
+    def _matched_set(self, min_iou: float) -> MatchedSet:
+        if self._matched is None or self._matched.min_iou > min_iou:
+            self._matched = MatchedSet(*self._tables(), self.num_classes, self.max_dets[-1], min_iou)
+        return self._matched
+
+    def _tables(self) -> tuple[DetectionTable, GroundTruthTable]:
+        """All images in one table of each kind, which takes the place of the single ones."""
+        nothing, no_boxes, none = np.zeros(0, dtype=np.int64), np.zeros((0, 4)), np.zeros(0, dtype=bool)
+        if len(self._detections) != 1:
+            self._detections.append(DetectionTable(nothing, nothing, no_boxes, np.zeros(0)))
+            self._ground_truth.append(GroundTruthTable(nothing, nothing, no_boxes, np.zeros(0), none, none))
+            self._detections = [DetectionTable(*join_tables(self._detections))]
+            self._ground_truth = [GroundTruthTable(*join_tables(self._ground_truth))]
+        return self._detections[0], self._ground_truth[0]
 
 
-def _table(image: int, boxes: Tensor | np.ndarray, scores: Tensor | np.ndarray, classes: Tensor | np.ndarray) -> Boxes:
-    boxes, scores, classes = _array(boxes), _array(scores), _array(classes)
-    if boxes.size != 4 * len(boxes) or not len(boxes) == len(scores) == len(classes):
-        shapes = boxes.shape, scores.shape, classes.shape
-        raise ValueError(f"expected boxes (n, 4), scores (n,) and classes (n,) but got {shapes}")
-    return Boxes(
-        np.full(len(boxes), image, dtype=np.int64),
-        classes.astype(np.int64).reshape(-1),
-        boxes.astype(np.float64).reshape(-1, 4),
-        scores.astype(np.float64).reshape(-1),
-    )
+def _check_tau(tau: float) -> None:
+    if not 0 <= tau < 1:
+        raise UserError(f"expected tau in [0, 1) but got {tau}")
 
 
-def _joined(tables: list[Boxes]) -> Boxes:
-    if not tables:
-        return _table(0, np.zeros((0, 4)), np.zeros(0), np.zeros(0))
-    return Boxes(*(np.concatenate(column) for column in zip(*tables, strict=True)))
+def _column(values: Array) -> np.ndarray:
+    array = values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+    return array.reshape(-1)
 
 
-def _mean(values: np.ndarray) -> float:
-    """Mean of what is not NaN; 0 where there is nothing."""
-    present = values[~np.isnan(values)]
-    return float(present.mean()) if len(present) else 0.0
-
-
-def _plain(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)
+def _boxes(boxes: Array) -> np.ndarray:
+    """Corners (n, 4) as left, top, width, height in float64."""
+    array = boxes.detach().cpu().numpy() if isinstance(boxes, Tensor) else np.asarray(boxes)
+    if array.size != 4 * len(array):
+        raise ValueError(f"expected boxes (n, 4) but got {array.shape}")
+    corners = array.astype(np.float64).reshape(-1, 4)
+    return np.concatenate((corners[:, :2], corners[:, 2:] - corners[:, :2]), axis=1)

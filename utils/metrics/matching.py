@@ -1,4 +1,4 @@
-"""Which detections are correct: COCO's greedy matching, for all images, classes and IoU thresholds at once."""
+"""Which detection finds which object: COCO's greedy matching, for all images, classes and IoU thresholds at once."""
 
 from __future__ import annotations
 
@@ -6,115 +6,140 @@ import itertools
 from typing import NamedTuple
 
 import numpy as np
-import torch
 
-from utils.boxes import elementwise_iou
+from utils.metrics.tables import DetectionTable, GroundTruthTable, Ranked, group_number, position_in_run
 
-PAIRS_AT_ONCE = 1_000_000  # bounds the memory of the overlap computation
+PAIRS_AT_ONCE = 500_000  # bounds the memory of the overlap computation
+HIGHEST_IOU = 1 - 1e-10  # a threshold of 1 has to be reachable by boxes that agree to the last digit but one
 
 
-class Boxes(NamedTuple):
-    """Boxes of many images in one table, k rows.
+class Pairs(NamedTuple):
+    """Detections and objects that overlap, K pairs.
 
     Attributes:
-        image: (k,) int64, number of the image.
-        classes: (k,) int64.
-        boxes: (k, 4) float64 ``xyxy``, pixels of the original image.
-        scores: (k,) float64; all zero for ground truth.
+        detection, gt: (K,) int64, rows.
+        iou: (K,) float64; intersection over the detection's area where the object is a crowd.
     """
 
-    image: np.ndarray
-    classes: np.ndarray
-    boxes: np.ndarray
-    scores: np.ndarray
+    detection: np.ndarray
+    gt: np.ndarray
+    iou: np.ndarray
 
 
-def limit_per_class(detections: Boxes, max_det: int) -> Boxes:
-    """The ``max_det`` best detections of every image and class, best first within each.
+class Candidates(NamedTuple):
+    """The pairs among which matches are made, in the order in which they are looked at.
 
-    Equal scores keep their order, as in pycocotools.
+    Attributes:
+        detection: (D,) int64, ascending: the detections (positions in :class:`Ranked`) that overlap some object.
+        pairs: K pairs whose ``detection`` counts within ``detection``; a detection's own stand together, highest
+            IoU first, of equal ones the later object first.
+        borders: pairs of step i stand at borders[i] to borders[i + 1]. A step holds at most one detection of an image
+            and class, and better scores have earlier steps.
     """
-    order = np.lexsort((-detections.scores, detections.classes, detections.image))
-    ordered = Boxes(*(column[order] for column in detections))
-    keep = _rank_in_run(ordered.image, ordered.classes) < max_det
-    return Boxes(*(column[keep] for column in ordered))
+
+    detection: np.ndarray
+    pairs: Pairs
+    borders: np.ndarray
 
 
-def match(detections: Boxes, ground_truth: Boxes, iou_thresholds: np.ndarray) -> np.ndarray:
-    """Decide for each detection and threshold whether it is a true positive.
-
-    Within an image and a class, detections choose in the order of their rows (best score first): each takes the free
-    ground-truth box with the highest IoU that reaches the threshold; of equal ones the last. A ground-truth box is
-    taken once per threshold.
+def overlapping_pairs(
+    detections: DetectionTable,
+    ground_truth: GroundTruthTable,
+    detection_rows: np.ndarray,
+    detection_group: np.ndarray,
+    gt_group: np.ndarray,
+    min_iou: float,
+) -> Pairs:
+    """Every detection and object of one group (such as an image) with an IoU of at least ``min_iou``.
 
     Args:
-        detections: as :func:`limit_per_class` returns them.
-        ground_truth: boxes to be found, any order.
+        detection_rows: (N,) rows of ``detections`` to look at, groups together.
+        detection_group: (N,) int64, ascending: the group of each of these rows.
+        gt_group: (m,) int64, group of each object.
+
+    Returns:
+        Pairs: ``detection`` counts within ``detection_rows``.
+    """
+    first = np.searchsorted(detection_group, gt_group, side="left")
+    partners = np.searchsorted(detection_group, gt_group, side="right") - first
+    before = np.cumsum(partners) - partners
+    found = [Pairs(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64), np.zeros(0))]
+    borders = np.append(np.unique(before // PAIRS_AT_ONCE, return_index=True)[1], len(gt_group))
+    for start, stop in itertools.pairwise(borders):
+        gt = np.repeat(np.arange(start, stop), partners[start:stop])
+        detection = np.arange(len(gt)) + np.repeat((first - before)[start:stop] + before[start], partners[start:stop])
+        iou = _overlap(detections.boxes[detection_rows[detection]], ground_truth.boxes[gt], ground_truth.crowd[gt])
+        keep = iou >= min_iou
+        found.append(Pairs(detection[keep], gt[keep], iou[keep]))
+    return Pairs(*(np.concatenate(column) for column in zip(*found, strict=True)))
+
+
+def find_candidates(
+    detections: DetectionTable, ground_truth: GroundTruthTable, ranked: Ranked, num_classes: int, min_iou: float
+) -> Candidates:
+    """Prepare the matching of detections with the objects of their own image and class.
+
+    Args:
+        min_iou: the lowest threshold that will be matched at.
+    """
+    order = ranked.by_group
+    pairs = overlapping_pairs(
+        detections,
+        ground_truth,
+        ranked.row[order],
+        ranked.group[order],
+        group_number(ground_truth, num_classes),
+        min(min_iou, HIGHEST_IOU),
+    )
+    detection, own = np.unique(order[pairs.detection], return_inverse=True)
+    by_group = np.argsort(ranked.group[detection], kind="stable")
+    step = np.empty_like(by_group)
+    step[by_group] = position_in_run(ranked.group[detection][by_group])
+    order = np.lexsort((-pairs.gt, -pairs.iou, own, step[own]))
+    borders = np.flatnonzero(np.diff(step[own[order]], prepend=-1, append=-1))
+    return Candidates(detection, Pairs(own[order], pairs.gt[order], pairs.iou[order]), borders)
+
+
+def match(candidates: Candidates, crowd: np.ndarray, ignore: np.ndarray, iou_thresholds: np.ndarray) -> np.ndarray:
+    """Let the detections of each image and class choose their object, best score first.
+
+    Each takes, among the objects that are still free and reach the threshold, the one with the highest IoU, of equal
+    ones the last; one to be ignored only where no other is left. A crowd is never used up. Detections of different
+    images and classes never want the same object, so each step of the loop serves all images, classes and thresholds.
+
+    Args:
+        candidates: from :func:`find_candidates`.
+        crowd, ignore: (m,) bool, flags of the objects.
         iou_thresholds: (T,) in (0, 1].
 
     Returns:
-        (number of detections, T) bool.
+        (D, T) int64: the pair that each candidate detection took; -1 for none.
     """
-    # A threshold of 1 has to be reachable by boxes that agree to the last digit but one.
-    levels = np.minimum(iou_thresholds, 1 - 1e-10)
-    pair_det, pair_gt, pair_iou = _overlapping_pairs(detections, ground_truth, levels.min())
-    pair_rank = _rank_in_run(detections.image, detections.classes)[pair_det]
-    order = np.lexsort((-pair_gt, -pair_iou, pair_det, pair_rank))
-    pair_det, pair_gt, pair_iou, pair_rank = (column[order] for column in (pair_det, pair_gt, pair_iou, pair_rank))
-
-    correct = np.zeros((len(detections.image), len(levels)), dtype=bool)
-    taken = np.zeros((len(ground_truth.image), len(levels)), dtype=bool)
-    # Detections of equal rank belong to different images or classes, so they never want the same box.
-    borders = np.flatnonzero(np.diff(pair_rank, prepend=-1, append=-1))
-    for first, last in itertools.pairwise(borders):
-        det, gt, iou = pair_det[first:last], pair_gt[first:last], pair_iou[first:last]
-        possible = (iou[:, None] >= levels) & ~taken[gt]
-        starts = np.flatnonzero(np.diff(det, prepend=-1))
-        position = np.where(possible, np.arange(last - first)[:, None], last - first)
-        choice = np.minimum.reduceat(position, starts, axis=0)
-        row, level = np.nonzero(choice < last - first)
-        chosen = choice[row, level]
-        correct[det[chosen], level] = True
-        taken[gt[chosen], level] = True
-    return correct
+    levels = np.minimum(iou_thresholds, HIGHEST_IOU)
+    own, gt, iou = candidates.pairs
+    none = 2 * len(gt)  # above every position of a pair, those to be ignored included
+    chosen = np.full((len(candidates.detection), len(levels)), -1, dtype=np.int64)
+    taken = np.zeros((len(crowd), len(levels)), dtype=bool)
+    for first, last in itertools.pairwise(candidates.borders):
+        wanted = gt[first:last]
+        possible = (iou[first:last, None] >= levels) & ~taken[wanted]
+        # Pairs stand best first: the lowest position wins, and every pair to be ignored comes after all others.
+        position = np.arange(first, last) + len(gt) * ignore[wanted]
+        starts = np.flatnonzero(np.diff(own[first:last], prepend=-1))
+        best = np.minimum.reduceat(np.where(possible, position[:, None], none), starts, axis=0)
+        row, level = np.nonzero(best < none)
+        pair = best[row, level] % len(gt)
+        chosen[own[first:last][starts[row]], level] = pair
+        taken[gt[pair], level] = ~crowd[gt[pair]]
+    return chosen
 
 
-def _rank_in_run(*keys: np.ndarray) -> np.ndarray:
-    """Position of each row within its run of equal keys; rows with equal keys must be neighbours."""
-    count = len(keys[0])
-    new = np.ones(count, dtype=bool)
-    new[1:] = np.any([key[1:] != key[:-1] for key in keys], axis=0)
-    starts = np.flatnonzero(new)
-    return np.arange(count) - np.repeat(starts, np.diff(starts, append=count))
-
-
-def _overlapping_pairs(
-    detections: Boxes, ground_truth: Boxes, min_iou: float
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Rows of detection and ground truth of one image and class with an IoU of at least ``min_iou``, and that IoU."""
-    num_classes = 1 + max(detections.classes.max(initial=0), ground_truth.classes.max(initial=0))
-    gt_key = ground_truth.image * num_classes + ground_truth.classes
-    gt_order = np.argsort(gt_key, kind="stable")
-    key = detections.image * num_classes + detections.classes
-    first = np.searchsorted(gt_key[gt_order], key, side="left")
-    partners = np.searchsorted(gt_key[gt_order], key, side="right") - first
-    before = np.cumsum(partners) - partners
-
-    found = []
-    borders = np.append(np.unique(before // PAIRS_AT_ONCE, return_index=True)[1], len(key))
-    for start, stop in itertools.pairwise(borders):
-        counts = partners[start:stop]
-        det = np.repeat(np.arange(start, stop), counts)
-        within = np.arange(len(det)) - np.repeat(before[start:stop] - before[start], counts)
-        gt = gt_order[first[det] + within]
-        iou = _iou(detections.boxes[det], ground_truth.boxes[gt])
-        keep = iou >= min_iou  # False for the NaN of two empty boxes
-        found.append((det[keep], gt[keep], iou[keep]))
-    if not found:
-        return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64), np.zeros(0)
-    det, gt, iou = (np.concatenate(column) for column in zip(*found, strict=True))
-    return det, gt, iou
-
-
-def _iou(boxes1: np.ndarray, boxes2: np.ndarray) -> np.ndarray:
-    return elementwise_iou(torch.from_numpy(boxes1), torch.from_numpy(boxes2), eps=0.0).numpy()
+def _overlap(boxes: np.ndarray, gt_boxes: np.ndarray, crowd: np.ndarray) -> np.ndarray:
+    """(K,) IoU of boxes with boxes (K, 4) left, top, width, height, rounded as pycocotools rounds it."""
+    low = np.maximum(boxes[:, :2], gt_boxes[:, :2])
+    high = np.minimum(boxes[:, 2:] + boxes[:, :2], gt_boxes[:, 2:] + gt_boxes[:, :2])
+    sides = np.maximum(high - low, 0)
+    intersection = sides[:, 0] * sides[:, 1]
+    area = boxes[:, 2] * boxes[:, 3]
+    union = np.where(crowd, area, area + gt_boxes[:, 2] * gt_boxes[:, 3] - intersection)
+    return np.divide(intersection, union, out=np.zeros_like(union), where=intersection > 0)

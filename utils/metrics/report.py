@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from utils.metrics.evaluator import Metrics
+from utils.metrics.results import Metrics
 
 HEADER = ("Class", "Images", "Instances", "P", "R", "mAP50", "mAP50-95")
 SCALOSS_THRESHOLDS = (0.65, 0.75, 0.80, 0.90)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 import val
 from tests.painted_objects import NAMES, SCENES, OracleNetwork, boxes_of, write_checkpoint, write_data_set
-from utils.config import load_yaml, select_device
+from utils.config import select_device
 from utils.datasets import DetectionDataset, Loader, build_loader, read_data_yaml
 from utils.errors import UserError
 
@@ -137,7 +137,7 @@ def test_command_writes_what_it_promises(tmp_path: Path, weights: Path, caplog: 
     assert [row["name"] for row in written["classes"]] == list(NAMES)
     assert (written["half"], written["single_cls"], written["max_det"]) == (False, False, 20)
     assert written["device"] == str(select_device())
-    assert "imgsz 128, batch_size 2, conf_thres 0.001, iou_thres 0.6, max_det 20" in caplog.text
+    assert "imgsz 128, batch_size 2, conf_thres 0.0, iou_thres 0.6, max_det 20" in caplog.text
     assert f"data: {len(SCENES)} images, classes: red, green, blue" in caplog.text
     assert "category numbers in the JSON: the class indices, 0 to 2" in caplog.text
     for batch in range(2):
@@ -150,14 +150,13 @@ def test_command_writes_what_it_promises(tmp_path: Path, weights: Path, caplog: 
     assert "as in training" in caplog.text  # the data file too
 
     rows = json.loads((result.save_dir / "best_predictions.json").read_text())
-    assert {row["image_id"] for row in rows} <= {1, 2, 3, "street"}  # numbers where the names are numbers
+    assert {row["image_id"] for row in rows} == set(SCENES)  # texts, as not all of them are numbers
     assert {row["category_id"] for row in rows} <= {0, 1, 2}
     scores = [row["score"] for row in rows]
-    assert all(score == float(np.float32(score)) for score in scores)
-    assert any(score != round(score, 6) for score in scores)  # nothing was rounded
+    assert any(score != float(np.float32(score)) for score in scores)  # nothing was rounded
     assert any(side != round(side, 4) for row in rows for side in row["bbox"])
     for name, (height, width, _) in SCENES.items():
-        mine = [row for row in rows if row["image_id"] == (int(name) if name.isdecimal() else name)]
+        mine = [row for row in rows if row["image_id"] == name]
         labels = np.loadtxt(result.save_dir / "labels" / f"{name}.txt", ndmin=2)
         assert labels.shape == (len(mine), 6)
         left, top, box_w, box_h = np.array([row["bbox"] for row in mine]).T
@@ -193,17 +192,6 @@ def test_equal_names_from_two_folders_do_not_overwrite_each_other(
     names = {file.stem for file in (result.save_dir / "labels").iterdir()}
     assert names == {*SCENES, *(f"{name}-2" for name in SCENES)}
     assert caplog.text.count("in the JSON both have the same image_id") == 1
-
-
-def test_cocos_classes_have_cocos_numbers(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Whatever the images are called; another order of the names is another data set."""
-    caplog.set_level(logging.INFO)
-    coco = load_yaml(val.ROOT / "data" / "coco.yaml")["names"]
-    ids = val._categories(coco)
-    assert (ids[coco.index("person")], ids[coco.index("stop sign")], ids[coco.index("toothbrush")]) == (1, 13, 90)
-    assert "COCO's, 1 to 90" in caplog.text
-    assert val._categories(coco[::-1]) == tuple(range(80))
-    assert "the class indices, 0 to 79" in caplog.text
 
 
 def test_confidences_without_label_files_are_warned_about(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,6 @@ from utils.datasets import DataDescription, DetectionDataset
 from utils.prediction_files import FileStems, json_rows
 from utils.structures import Detections
 
-log = logging.getLogger(__name__)
-
 
 def image_ids(paths: Sequence[str | Path]) -> list[int] | list[str]:
     """An id for each image of a data set: its file name without suffix.
@@ -25,17 +22,13 @@ def image_ids(paths: Sequence[str | Path]) -> list[int] | list[str]:
 
     Returns:
         n different ids: numbers where all names are different numbers, as COCO's are, else texts. Images of equal name
-        are numbered, ``1``, ``1-2``, which is reported.
+        get a number behind it, ``1``, ``1-2``.
     """
     stems = [Path(path).stem for path in paths]
     if all(stem.isdecimal() for stem in stems) and len({int(stem) for stem in stems}) == len(stems):
         return [int(stem) for stem in stems]
     names = FileStems()
-    ids = [names.stem(stem, str(index)) for index, stem in enumerate(stems)]
-    renamed = [f"{path} is {name}" for path, stem, name in zip(paths, stems, ids, strict=True) if stem != name]
-    if renamed:
-        log.warning("images of equal name have numbered ids in the JSON: %s (%d such)", renamed[0], len(renamed))
-    return ids
+    return [names.stem(stem, str(index)) for index, stem in enumerate(stems)]
 
 
 def gt_boxes(dataset: DetectionDataset, index: int) -> tuple[np.ndarray, np.ndarray]:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from utils.errors import UserError
 from utils.hyperparameters import Hyperparameters
+from utils.metrics import Metrics
 from utils.precision import describe_type
 
 # metrics in the line after an epoch, by column of results.csv
@@ -20,6 +21,24 @@ SCORES = {
     "mAP50": "metrics/mAP_0.5",
     "mAP50-95": "metrics/mAP_0.5:0.95",
 }
+
+
+def metric_values(metrics: Metrics) -> dict[str, float]:
+    """Metrics by column of results.csv; undefined ones are left out."""
+    values = {
+        "metrics/precision": metrics.precision,
+        "metrics/recall": metrics.recall,
+        "metrics/mAP_0.5": metrics.map50,
+        "metrics/mAP_0.5:0.95": metrics.map,
+        "metrics/mAP_0.75": metrics.map75,
+        "metrics/mAP_0.8": metrics.ap_at(0.8),
+        "metrics/mAP_0.9": metrics.ap_at(0.9),
+        "metrics/oLRP": metrics.olrp,
+        "metrics/oLRP_localisation": metrics.olrp_localisation,
+        "metrics/oLRP_false_positive": metrics.olrp_false_positive,
+        "metrics/oLRP_false_negative": metrics.olrp_false_negative,
+    }
+    return {name: value for name, value in values.items() if not math.isnan(value)}
 
 
 def settings_text(options: argparse.Namespace, hyp: Hyperparameters) -> str:

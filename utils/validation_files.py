@@ -8,14 +8,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
+from utils.coco_api import compare_with_pycocotools, comparison_table
 from utils.coco_files import annotations, image_ids, write_results
 from utils.config import ROOT, load_yaml
 from utils.datasets import DetectionDataset
+from utils.metric_plots import plot_metrics
+from utils.metrics import DetectionEvaluator, Metrics
 from utils.plots import NUM_PLOTTED_BATCHES, plot_batch
 from utils.prediction_files import FileStems, category_ids, label_rows, write_labels
 from utils.structures import Batch, Detections
 
 log = logging.getLogger(__name__)
+
+NO_THRESHOLD = 0.25  # in pictures, of a class without objects to measure one
 
 
 class ValidatedBatch(NamedTuple):
@@ -41,7 +48,9 @@ class OutputFiles:
         stem: of the weights file, which the file of detections is named after.
         txt, conf: write label files, with confidence.
         json: write labels and detections as COCO has them; without labels the detections are always written.
-        plots: draw labels and predictions of the first batches.
+        published: COCO's own annotations of the images, None where the data set has none.
+        coco_api: evaluate the JSON files with pycocotools too, the published annotations where there are some.
+        plots: draw curves, and labels and predictions of the first batches.
 
     Attributes:
         has_labels: whether any image has an object to be found.
@@ -56,33 +65,44 @@ class OutputFiles:
         txt: bool = False,
         conf: bool = False,
         json: bool = False,
+        published: Path | None = None,
+        coco_api: bool = False,
         plots: bool = True,
     ) -> None:
         self.save_dir, self.dataset, self.stem = save_dir, dataset, stem
-        self.txt, self.conf, self.json, self.plots = txt, conf, json, plots
+        self.txt, self.conf, self.json, self.plots = txt, conf, json or coco_api, plots
+        self.published, self.coco_api = published, coco_api
         self.has_labels = any(map(len, dataset.labels))
-        self._shown: list[ValidatedBatch] = []
+        self._first_batches: list[ValidatedBatch] = []
 
     def add(self, done: ValidatedBatch) -> None:
         """Take one batch; to be given to ``val.validate`` as ``on_batch``."""
         if self.plots and done.index < NUM_PLOTTED_BATCHES:
-            self._shown.append(done)
+            self._first_batches.append(done)
 
-    def finish(self, detections: Sequence[Detections]) -> None:
+    def finish(self, detections: Sequence[Detections], evaluator: DetectionEvaluator, metrics: Metrics) -> None:
         """Write all files.
 
         Args:
             detections: of each image, in the order of the data set, in pixels of the original images.
+            evaluator, metrics: which hold these.
         """
         if self.txt:
             self._write_labels(detections)
         if self.json or not self.has_labels:
             self._write_json(detections)
+        if self.plots and self.has_labels:
+            plot_metrics(evaluator, metrics, self.save_dir)
+        self._plot_batches(np.nan_to_num(metrics.lrp.threshold, nan=NO_THRESHOLD))
+
+    def _plot_batches(self, thresholds: np.ndarray) -> None:
+        """The first batches: their labels, and labels beside what was detected above the thresholds (C,)."""
         names = dict(enumerate(self.dataset.names))
-        for index, batch, found in self._shown:
-            stem = self.save_dir / f"val_batch{index}"
-            plot_batch(batch.images, batch.targets, Path(f"{stem}_labels.jpg"), names, batch.paths)
-            plot_batch(batch.images, found, Path(f"{stem}_pred.jpg"), names, batch.paths)
+        for index, batch, found in self._first_batches:
+            stem, labels = self.save_dir / f"val_batch{index}", batch.targets
+            plot_batch(batch.images, labels, Path(f"{stem}_labels.jpg"), names, batch.paths)
+            shown = {"conf_thres": thresholds, "beside": labels}
+            plot_batch(batch.images, found, Path(f"{stem}_pred.jpg"), names, batch.paths, **shown)
 
     def _write_labels(self, detections: Sequence[Detections]) -> None:
         stems = FileStems()
@@ -98,12 +118,18 @@ class OutputFiles:
             "COCO's, 1 to 90, since the classes are COCO's" if is_coco else f"the class indices, 0 to {len(names) - 1}"
         )
         log.info("category numbers in the JSON: %s", kind)
-        write_results(self.save_dir / f"{self.stem}_predictions.json", detections, ids, categories)
+        results = self.save_dir / f"{self.stem}_predictions.json"
+        write_results(results, detections, ids, categories)
         if not self.has_labels:
             log.info("the data set has no labels: there is no ground truth to write, and nothing is measured")
             return
+        ground_truth = self.save_dir / "ground_truth.json"
         text = json.dumps(annotations(self.dataset, ids, categories, names), allow_nan=False)
-        (self.save_dir / "ground_truth.json").write_text(text + "\n", encoding="utf-8")
+        ground_truth.write_text(text + "\n", encoding="utf-8")
+        if self.coco_api:
+            file = self.published if self.published and is_coco else ground_truth
+            table = comparison_table(compare_with_pycocotools(file, results))
+            log.info("boxes of %s in %s:\n%s", results.name, file, table)
 
 
 def _coco_names() -> Sequence[str]:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+from utils.coco_api import check_pycocotools
 from utils.config import find_file
 from utils.datasets import DataDescription
 from utils.errors import UserError, unknown_name
 from utils.image_size import DEFAULT_IMAGE_SIZE, fitting_image_size
-from utils.setting_checks import check_counts
+from utils.operating_points import CALIBRATIONS
+from utils.setting_checks import check_counts, check_fractions, warn_without
 
 log = logging.getLogger(__name__)
 
@@ -21,16 +24,37 @@ SAFE_CONF_THRES = 0.001
 STUDY_SIZES = tuple(range(256, 1536 + 128, 128))  # YOLOv5's
 
 
-def check_task(task: str, conf_thres: float) -> None:
-    """Refuse an unknown task; warn of a threshold that spoils the metrics.
+def check_options(options: SimpleNamespace) -> None:
+    """Look at the arguments of ``val.evaluate`` before anything is loaded; warn of what spoils metrics or does nothing.
 
     Raises:
-        UserError: unknown task.
+        UserError: one that cannot be right, or two that cannot be together.
     """
-    if task not in TASKS:
-        raise unknown_name("task", task, TASKS)
-    if conf_thres > SAFE_CONF_THRES and task != "speed":
-        log.warning("conf-thres %g is above %g: it cuts the curve, AP comes out too low", conf_thres, SAFE_CONF_THRES)
+    check_fractions(conf_thres=options.conf_thres, iou_thres=options.iou_thres)
+    check_counts(max_det=options.max_det, batch_size=options.batch_size)
+    if options.task not in TASKS:
+        raise unknown_name("task", options.task, TASKS)
+    if options.calibrate not in CALIBRATIONS:
+        raise unknown_name("calibration", options.calibrate, CALIBRATIONS)
+    if options.conf_thres > SAFE_CONF_THRES and options.task != "speed":
+        given = options.conf_thres
+        log.warning("conf-thres %g is above %g: it cuts the curve, AP comes out too low", given, SAFE_CONF_THRES)
+    warn_without("--save-txt", options.save_txt, save_conf=options.save_conf)
+    if options.task in SPLIT_TASKS:
+        _check_storable(options)
+        if options.coco_api:
+            check_pycocotools()
+    else:
+        names = ("save_txt", "save_json", "coco_api", "save_thresholds")
+        warn_without("--task train, val or test", False, **{name: getattr(options, name) for name in names})
+
+
+def _check_storable(options: SimpleNamespace) -> None:
+    files = [options.weights] if isinstance(options.weights, str | Path) else options.weights
+    if options.save_thresholds and len(files) > 1:
+        raise UserError("--save-thresholds: expected one checkpoint to store them in but got several")
+    if options.save_thresholds and options.conf_thres > SAFE_CONF_THRES:
+        raise UserError(f"--save-thresholds: expected no --conf-thres to cut the curve but got {options.conf_thres:g}")
 
 
 def data_file(data: str | Path | None, checkpoint: Mapping[str, Any], weights: str | Path) -> Path:

@@ -243,9 +243,7 @@ def predict(
     """
     check_fractions(iou_thres=iou_thres)
     check_counts(max_det=max_det, vid_stride=vid_stride, line_thickness=line_thickness)
-    _check_labels(save_txt, save_conf, save_format)
-    if view_img:
-        check_screen()
+    _check_output(save_txt, save_conf, save_format, view_img)
     detector, thresholds = _load(weights, select_device(device), conf_thres, calibrate, augment)
     log.info("%s", thresholds)
     detector.iou, detector.max_det = iou_thres, max_det
@@ -272,14 +270,16 @@ def predict(
                 results.append(dataclasses.replace(result, pixels=None))
             if not files.add(result):
                 break
-    totals.report(source, thresholds, files.save_dir)
+    totals.report(source, thresholds, detector.calibrations is not None, files.save_dir)
     return results
 
 
-def _check_labels(save_txt: bool, save_conf: bool, save_format: int) -> None:
+def _check_output(save_txt: bool, save_conf: bool, save_format: int, view_img: bool) -> None:
     if save_format not in BOX_FORMS:
         raise unknown_name("save-format", save_format, BOX_FORMS)
     warn_without("--save-txt", save_txt, save_conf=save_conf, save_format=save_format)
+    if view_img:
+        check_screen()
 
 
 def _size(imgsz: int | Sequence[int] | None, detector: Detector) -> int | tuple[int, int]:
@@ -309,15 +309,15 @@ class _Totals:
         self.best_score = max(self.best_score, result.best_score)
         self.speed_ms.update(result.speed_ms)
 
-    def report(self, source: object, thresholds: str, folder: Path | None) -> None:
+    def report(self, source: object, thresholds: str, calibrated: bool, folder: Path | None) -> None:
         """Say how it went: a run without a picture is an error, one without a detection tells why."""
         if not self.num_pictures:
             raise UserError(f"{source}: expected at least one readable picture but found none")
         speed = ", ".join(f"{total / self.num_pictures:.1f} ms {section}" for section, total in self.speed_ms.items())
         log.info("speed per picture: %s", speed)
         if not self.num_detections:
-            text = "nothing passed the %s: the highest score seen, before any calibration, is %.3g"
-            log.warning(text, thresholds, self.best_score)
+            best = f"{self.best_score:.3g}" + (" before calibration" if calibrated else "")
+            log.warning("nothing passed the %s: the highest score seen is %s", thresholds, best)
         if folder is not None:
             log.info("results are in %s", folder)
 

@@ -54,11 +54,12 @@ def _class_columns(metrics: Metrics) -> np.ndarray:
 
 
 def _row(name: str, width: int, counts: tuple[int, int], values: tuple[float, ...] | np.ndarray) -> str:
-    cells = ["-" if math.isnan(value) else f"{value:.4g}" for value in values]
-    text = "".join(f"{cell:>{_width(title)}}" for cell, title in zip(cells, COLUMNS, strict=True))
-    return f"{name:>{width}}{counts[0]:>8}{counts[1]:>11}{text}"
+    cells = ["-" if math.isnan(value) else f"{value:.4f}" for value in values[:-1]]
+    cells.append("-" if math.isnan(values[-1]) else f"{values[-1]:.4g}")  # the threshold, on the scale of the scores
+    row = "".join(f"{cell:>{_width(title)}}" for cell, title in zip(cells, COLUMNS, strict=True))
+    return f"{name:>{width}}{counts[0]:>8}{counts[1]:>11}{row}"
 
 
 def _width(title: str) -> int:
-    """Of a column: room for four digits behind the point, and wider where the threshold may need an exponent."""
-    return max(8, len(title) + 2)
+    """Of a column: room for four digits behind the point, and for the exponent of a tiny threshold."""
+    return 11 if title == "threshold" else max(8, len(title) + 2)

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 
 import numpy as np
 import pytest
 import torch
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 
+from tests.coco_sets import coco_arrays, pycocotools_evaluation
 from utils.metrics import DetectionEvaluator
 from utils.structures import Detections
 
@@ -46,28 +43,20 @@ def to_xywh(boxes: np.ndarray) -> np.ndarray:
     return np.concatenate((boxes[:, :2], boxes[:, 2:] - boxes[:, :2]), axis=1)
 
 
-def pycocotools_evaluation(images: list[tuple], num_classes: int) -> COCOeval:
+def to_coco(images: list[tuple], num_classes: int) -> tuple[dict, list[dict]]:
     annotations, found = [], []
-    for image, (detections, gt_boxes, gt_classes) in enumerate(images, start=1):
+    for image, (detections, gt_boxes, gt_classes) in enumerate(images):
         for box, index in zip(to_xywh(gt_boxes).tolist(), gt_classes.tolist(), strict=True):
             row = {"id": len(annotations) + 1, "image_id": image, "category_id": index, "bbox": box, "iscrowd": 0}
             annotations.append(row | {"area": box[2] * box[3]})
         rows = zip(to_xywh(detections.boxes.numpy()).tolist(), *(c.tolist() for c in detections[1:]), strict=True)
         found += [{"image_id": image, "category_id": c, "bbox": box, "score": score} for box, score, c in rows]
-    with contextlib.redirect_stdout(io.StringIO()):
-        coco = COCO()
-        coco.dataset = {
-            "info": {},
-            "images": [{"id": image + 1} for image in range(len(images))],
-            "categories": [{"id": index, "name": str(index)} for index in range(num_classes)],
-            "annotations": annotations,
-        }
-        coco.createIndex()
-        evaluation = COCOeval(coco, coco.loadRes(found), "bbox")
-        evaluation.evaluate()
-        evaluation.accumulate()
-        evaluation.summarize()
-    return evaluation
+    gt = {
+        "images": [{"id": image} for image in range(len(images))],
+        "categories": [{"id": index, "name": str(index)} for index in range(num_classes)],
+        "annotations": annotations,
+    }
+    return gt, found
 
 
 def evaluated(images: list[tuple], num_classes: int, **options) -> DetectionEvaluator:
@@ -85,14 +74,13 @@ def test_equal_to_pycocotools(seed: int, crowded: bool) -> None:
             max(int(torch.bincount(detections.classes).max()) for detections, *_ in images if len(detections[1])) > 100
         )
     metrics = evaluated(images, 5).compute()
-    oracle = pycocotools_evaluation(images, 5)
+    oracle = pycocotools_evaluation(*to_coco(images, 5))
     assert 0.05 < metrics.map < 0.95
     np.testing.assert_allclose(metrics.map, oracle.stats[0], atol=1e-9)
     np.testing.assert_allclose(metrics.map50, oracle.stats[1], atol=1e-9)
     np.testing.assert_allclose(metrics.map75, oracle.stats[2], atol=1e-9)
     np.testing.assert_allclose(metrics.average_recall, oracle.stats[8], atol=1e-9)
-    precision = oracle.eval["precision"][:, :, :, 0, 2]  # (T, R, C), all areas, 100 detections
-    expected = np.where(precision.min(axis=1) < 0, np.nan, precision.mean(axis=1)).T
+    expected = coco_arrays(oracle)[0][0].mean(axis=-1)  # all areas
     np.testing.assert_allclose(metrics.ap, expected, atol=1e-9)
     np.testing.assert_allclose(metrics.ap_per_iou, np.nanmean(expected, axis=0), atol=1e-9)
 
@@ -137,7 +125,7 @@ def test_of_two_objects_that_fit_equally_the_last_is_taken() -> None:
     image = (detections, gt_boxes, np.array([0, 0]))
     metrics = evaluated([image], 1).compute()
     np.testing.assert_allclose(metrics.ap_per_iou, [51 / 101] + [51 / 101 / 2] * 9)
-    np.testing.assert_allclose(metrics.map, pycocotools_evaluation([image], 1).stats[0])
+    np.testing.assert_allclose(metrics.map, pycocotools_evaluation(*to_coco([image], 1)).stats[0])
 
 
 def test_half_of_the_objects_found() -> None:
@@ -207,6 +195,16 @@ def test_own_thresholds() -> None:
     np.testing.assert_allclose(metrics.ap_per_iou, [1, 1, 0])
     assert np.isnan(metrics.map50)  # not evaluated, so not known
     assert metrics.to_dict()["map50"] is None
+
+
+def test_a_threshold_of_one_is_reached_by_equal_boxes() -> None:
+    # Left + width - left is not always the width to the last digit, so that some of these overlap by 1 - 1e-16.
+    rng = np.random.default_rng(0)
+    images = []
+    for _ in range(50):
+        box = np.concatenate((rng.random((1, 2)), 5 + 5 * rng.random((1, 2))), axis=1)
+        images.append((Detections(torch.from_numpy(box), torch.ones(1), torch.tensor([0])), box, np.array([0])))
+    assert evaluated(images, 1, iou_thresholds=[1.0]).compute().map == 1.0
 
 
 @pytest.mark.parametrize("index", [-1, 2])

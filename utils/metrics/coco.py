@@ -20,7 +20,8 @@ def evaluate_coco(gt_json: Source, detections_json: Source) -> dict[str, Any]:
     """Evaluate bounding boxes as pycocotools and the official LRP code do.
 
     As in pycocotools, a key ``ignore`` of an annotation is not looked at, and annotations of images and categories that
-    are not listed do not count.
+    are not listed do not count. Unlike there, an annotation may have the number 0 (pycocotools takes a match with it
+    for none), and detections of unknown categories are an error (pycocotools drops them).
 
     Args:
         gt_json: path of an annotation file (``images``, ``annotations``, ``categories``), or its content.
@@ -78,16 +79,16 @@ def read_coco(gt_json: Source, detections_json: Source) -> DetectionEvaluator:
     annotations = gt["annotations"]
     gt_image = _positions(_values(annotations, "image_id", gt_json), image_of)
     gt_class = _positions(_values(annotations, "category_id", gt_json), class_of)
-    area = np.array(_values(annotations, "area", gt_json), dtype=np.float64)
+    area = _numbers(annotations, "area", (), gt_json)
     crowd = np.array([bool(entry.get("iscrowd", 0)) for entry in annotations], dtype=bool)
     listed = (gt_image >= 0) & (gt_class >= 0)
-    columns = (gt_image, gt_class, _boxes(annotations, gt_json), area, crowd, crowd)
+    columns = (gt_image, gt_class, _numbers(annotations, "bbox", (4,), gt_json), area, crowd, crowd)
     ground_truth = GroundTruthTable(*(column[listed] for column in columns))
 
     found_image = _listed(_values(detections, "image_id", detections_json), image_of, "image", detections_json)
     found_class = _listed(_values(detections, "category_id", detections_json), class_of, "category", detections_json)
-    scores = np.array(_values(detections, "score", detections_json), dtype=np.float64)
-    found = DetectionTable(found_image, found_class, _boxes(detections, detections_json), scores)
+    boxes, scores = (_numbers(detections, key, size, detections_json) for key, size in (("bbox", (4,)), ("score", ())))
+    found = DetectionTable(found_image, found_class, boxes, scores)
     evaluator = DetectionEvaluator(len(names), names)
     evaluator.update_tables(found, ground_truth, range(len(image_of)))
     return evaluator
@@ -141,13 +142,24 @@ def _listed(identifiers: Sequence[Any], numbering: Mapping[Any, int], kind: str,
     return positions
 
 
-def _boxes(entries: Sequence[Mapping[str, Any]], source: Source) -> np.ndarray:
-    """(n, 4) float64 left, top, width, height."""
-    boxes = _values(entries, "bbox", source)
-    bad = next((index for index, box in enumerate(boxes) if len(box) != 4), None)
-    if bad is not None:
-        raise UserError(f"{_name(source)}: expected 4 numbers in every bbox but entry {bad} has {boxes[bad]}")
-    return np.array(boxes, dtype=np.float64).reshape(-1, 4)
+def _numbers(entries: Sequence[Mapping[str, Any]], key: str, size: tuple[int, ...], source: Source) -> np.ndarray:
+    """(n, *size) float64: what each entry has for a key."""
+    values = _values(entries, key, source)
+    try:
+        return np.array(values, dtype=np.float64).reshape(len(values), *size)
+    except (ValueError, TypeError):
+        expected = f"{size[0]} numbers" if size else "a number"
+        bad = next(index for index, value in enumerate(values) if not _is_numeric(value, size))
+        raise UserError(
+            f"{_name(source)}: expected {expected} as {key!r} of every entry but number {bad} has {values[bad]!r}"
+        ) from None
+
+
+def _is_numeric(value: Any, size: tuple[int, ...]) -> bool:
+    try:
+        return np.array(value, dtype=np.float64).shape == size
+    except (ValueError, TypeError):
+        return False
 
 
 def _plain(value: float) -> float | None:

@@ -36,8 +36,10 @@ def confusion_matrix(
         (C + 1, C + 1) int64: rows predicted, columns true, the background last.
 
     Raises:
-        UserError: the number of confidences is neither 1 nor C.
+        UserError: the number of confidences is neither 1 nor C, or an IoU out of (0, 1].
     """
+    if not 0 < iou <= 1:
+        raise UserError(f"expected an IoU in (0, 1] but got {iou}")
     thresholds = np.asarray(confidence, dtype=np.float64)
     if thresholds.shape not in ((), (num_classes,)):
         raise UserError(f"expected one confidence or one for each of {num_classes} classes but got {thresholds.shape}")

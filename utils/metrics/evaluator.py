@@ -16,7 +16,7 @@ from utils.metrics.matched_set import AREA_RANGES, MatchedSet
 from utils.metrics.outcomes import Outcomes
 from utils.metrics.reliability import reliability
 from utils.metrics.results import Metrics
-from utils.metrics.tables import DetectionTable, GroundTruthTable, join_tables
+from utils.metrics.tables import DetectionTable, GroundTruthTable, group_number, join_tables
 from utils.structures import Detections
 
 IOU_THRESHOLDS = tuple(float(t) for t in np.linspace(0.5, 0.95, 10))
@@ -35,7 +35,7 @@ class DetectionEvaluator:
         iou_thresholds: None is 0.50, 0.55, ..., 0.95.
         max_dets: limits of detections per image and class, ascending; the last one holds for everything but the recalls
             with fewer. COCO's are 1, 10, 100; sets with more objects in an image want more.
-        tau: IoU from which on a detection is a true positive for oLRP, in [0, 1).
+        tau: IoU from which on a detection is a true positive for oLRP, in (0, 1).
 
     Raises:
         UserError: thresholds, limits or tau out of their range.
@@ -93,11 +93,10 @@ class DetectionEvaluator:
                 the calls; None takes the number of images so far.
 
         Raises:
-            ValueError: shapes do not agree, a class is not in [0, C), a score is NaN, or the image was there before.
+            ValueError: shapes do not agree, a class is not in [0, C), or the image was there before.
+            UserError: a score or a coordinate is not a number.
         """
         image = len(self._images) if image is None else int(image)
-        if image in self._images:
-            raise ValueError(f"expected every image once but image {image} came again")
         boxes, scores, classes = _boxes(detections.boxes), _column(detections.scores), _column(detections.classes)
         gt, gt_classes = _boxes(gt_boxes), _column(gt_classes)
         crowd = np.zeros(len(gt), dtype=bool) if gt_crowd is None else _column(gt_crowd).astype(bool)
@@ -111,18 +110,26 @@ class DetectionEvaluator:
         """Add many images at once, as tables; ``images`` are their numbers, empty ones included.
 
         Raises:
-            ValueError: as :meth:`update`.
+            ValueError, UserError: as :meth:`update`, or a row is of an image that is not among ``images``.
         """
+        again = self._images.intersection(images)
+        if again:
+            raise ValueError(f"expected every image once but image {min(again)} came again")
         for kind, table in (("detection", detections), ("ground-truth", ground_truth)):
             if any(len(column) != len(table.image) for column in table):
                 shapes = {name: column.shape for name, column in table._asdict().items()}
                 raise ValueError(f"expected {kind} boxes (n, 4) and n entries in every column but got {shapes}")
+            strangers = np.setdiff1d(table.image, images)
+            if len(strangers):
+                raise ValueError(f"expected {kind} rows of the images given but got one of image {strangers[0]}")
             if np.any((table.classes < 0) | (table.classes >= self.num_classes)):
                 raise ValueError(
                     f"expected {kind} classes in [0, {self.num_classes}) but got {np.unique(table.classes).tolist()}"
                 )
+            if not np.isfinite(table.boxes).all():
+                raise UserError(f"expected finite numbers in {kind} boxes but got NaN or infinity")
         if np.isnan(detections.scores).any():
-            raise ValueError("expected scores to be numbers but got NaN")
+            raise UserError("expected scores to be numbers but got NaN")
         self._detections.append(detections)
         self._ground_truth.append(ground_truth)
         self._images.update(images)
@@ -141,9 +148,7 @@ class DetectionEvaluator:
         precision, recall = (np.stack(part) for part in zip(*curves, strict=True))
         outcomes = matched.outcomes(COMMON_IOU)
         lrp = optimal_lrp(outcomes if self.tau == COMMON_IOU else matched.outcomes(self.tau), self.tau)
-        real = ~matched.ignored_objects()
-        ground_truth = self._tables()[1]
-        in_image = np.unique(np.stack((ground_truth.image[real], ground_truth.classes[real])), axis=1)[1]
+        groups = np.unique(group_number(self._tables()[1], self.num_classes)[~matched.ignored_objects()])
         return Metrics(
             precision_curves=precision,
             recalls=recall,
@@ -153,13 +158,13 @@ class DetectionEvaluator:
             lrp=lrp,
             reliability=reliability(outcomes, lrp.threshold),
             num_instances=num_instances,
-            class_images=np.bincount(in_image, minlength=self.num_classes),
+            class_images=np.bincount(groups % self.num_classes, minlength=self.num_classes),
             num_images=len(self._images),
             names=self.names,
         )
 
     def optimal_lrp(self, tau: float = 0.5) -> OptimalLRP:
-        """oLRP of each class at any ``tau`` in [0, 1).
+        """oLRP of each class at any ``tau`` in (0, 1).
 
         Raises:
             UserError: another tau.
@@ -168,7 +173,13 @@ class DetectionEvaluator:
         return optimal_lrp(self.outcomes(tau), tau)
 
     def outcomes(self, iou: float = 0.5) -> Outcomes:
-        """What became of each detection, matched at one IoU: the ground of calibrations and curves of your own."""
+        """What became of each detection, matched at one IoU in (0, 1]: the ground of calibrations and own curves.
+
+        Raises:
+            UserError: another IoU.
+        """
+        if not 0 < iou <= 1:
+            raise UserError(f"expected an IoU in (0, 1] but got {iou}")
         return self._matched_set(iou).outcomes(iou)
 
     def confusion_matrix(
@@ -194,8 +205,8 @@ class DetectionEvaluator:
 
 
 def _check_tau(tau: float) -> None:
-    if not 0 <= tau < 1:
-        raise UserError(f"expected tau in [0, 1) but got {tau}")
+    if not 0 < tau < 1:
+        raise UserError(f"expected tau in (0, 1) but got {tau}")
 
 
 def _column(values: Array) -> np.ndarray:

@@ -43,7 +43,7 @@ def optimal_lrp(outcomes: Outcomes, tau: float) -> OptimalLRP:
 
     Args:
         outcomes: of the matching at ``tau``.
-        tau: IoU in [0, 1).
+        tau: IoU in (0, 1).
     """
     num_gt = outcomes.num_gt
     columns = np.full((5, len(num_gt)), np.nan)
@@ -55,6 +55,7 @@ def optimal_lrp(outcomes: Outcomes, tau: float) -> OptimalLRP:
         if not correct.any():
             continue
         kept = ends_of_equal_scores(outcomes.scores[own])
+        kept = kept[kept >= correct.argmax()]  # without a true positive the error is 1
         tp = np.cumsum(correct)[kept]
         distance = np.cumsum(np.where(correct, 1 - outcomes.iou[own], 0.0))[kept]
         fp, fn = kept + 1 - tp, num_gt[index] - tp
@@ -62,7 +63,7 @@ def optimal_lrp(outcomes: Outcomes, tau: float) -> OptimalLRP:
         best = int(error.argmin())
         columns[:, index] = (
             error[best],
-            distance[best] / tp[best] if tp[best] else np.nan,
+            distance[best] / tp[best],
             fp[best] / (kept[best] + 1),
             fn[best] / num_gt[index],
             outcomes.scores[own][kept[best]],

@@ -9,7 +9,7 @@ import numpy as np
 
 from utils.metrics.tables import DetectionTable, GroundTruthTable, Ranked, group_number, position_in_run
 
-PAIRS_AT_ONCE = 500_000  # bounds the memory of the overlap computation
+PAIRS_AT_ONCE = 100_000  # bounds the memory of the overlap computation
 HIGHEST_IOU = 1 - 1e-10  # a threshold of 1 has to be reachable by boxes that agree to the last digit but one
 
 
@@ -68,7 +68,11 @@ def overlapping_pairs(
     for start, stop in itertools.pairwise(borders):
         gt = np.repeat(np.arange(start, stop), partners[start:stop])
         detection = np.arange(len(gt)) + np.repeat((first - before)[start:stop] + before[start], partners[start:stop])
-        iou = _overlap(detections.boxes[detection_rows[detection]], ground_truth.boxes[gt], ground_truth.crowd[gt])
+        iou = _overlap(
+            detections.boxes.take(detection_rows[detection], axis=0),
+            ground_truth.boxes.take(gt, axis=0),
+            ground_truth.crowd[gt],
+        )
         keep = iou >= min_iou
         found.append(Pairs(detection[keep], gt[keep], iou[keep]))
     return Pairs(*(np.concatenate(column) for column in zip(*found, strict=True)))
@@ -141,5 +145,6 @@ def _overlap(boxes: np.ndarray, gt_boxes: np.ndarray, crowd: np.ndarray) -> np.n
     sides = np.maximum(high - low, 0)
     intersection = sides[:, 0] * sides[:, 1]
     area = boxes[:, 2] * boxes[:, 3]
-    union = np.where(crowd, area, area + gt_boxes[:, 2] * gt_boxes[:, 3] - intersection)
+    union = area + gt_boxes[:, 2] * gt_boxes[:, 3] - intersection
+    union[crowd] = area[crowd]
     return np.divide(intersection, union, out=np.zeros_like(union), where=intersection > 0)

@@ -83,9 +83,8 @@ def rank_detections(table: DetectionTable, num_classes: int, max_det: int) -> Ra
     """
     order = np.argsort(table.image, kind="stable")
     order = order[np.argsort(-table.scores[order], kind="stable")]
-    # A narrow integer type makes this a radix sort.
-    narrow = np.min_scalar_type(num_classes)
-    order = order[np.argsort(table.classes[order].astype(narrow), kind="stable")]
+    narrow = np.min_scalar_type(num_classes)  # makes the sort a radix sort
+    order = order[np.argsort(table.classes.astype(narrow)[order], kind="stable")]
     group = group_number(table, num_classes)[order]
     by_group = np.argsort(group, kind="stable")
     rank = np.empty_like(order)

@@ -48,6 +48,7 @@ DECIDED = {
     "seed": "--seeds names the seeds",
     "resume": "the same command again goes on where it stopped",
     "exist_ok": "the same command again goes on where it stopped",
+    "image_weights": "each run would draw images by its own results, and runs of one seed would no longer see the same",
 }
 
 log = logging.getLogger(__name__)
@@ -251,12 +252,12 @@ def train_parser() -> CommandParser:
         if action.dest in DECIDED:
             action.help = argparse.SUPPRESS
         if action.dest in ("name", "project"):
-            default = NAME if action.dest == "name" else PROJECT
-            action.help = f"runs go to PROJECT/NAME/<preset>/<seed> (default: {default})"
-    add = parser.add_argument
-    add("--hyps", nargs="+", required=True, metavar="FILE", help="hyper-parameter files, the presets")
-    add("--seeds", nargs="+", required=True, type=int, metavar="N")
-    add("--csv", help="file that takes a row for each finished run (default: results.csv of the study)")
+            action.default = NAME if action.dest == "name" else PROJECT
+            action.help = "runs go to PROJECT/NAME/<preset>/<seed>"
+    add, no_default = parser.add_argument, {"default": argparse.SUPPRESS}  # nothing that the help could show
+    add("--hyps", nargs="+", required=True, metavar="FILE", help="hyper-parameter files, the presets", **no_default)
+    add("--seeds", nargs="+", required=True, type=int, metavar="N", help="whole numbers", **no_default)
+    add("--csv", help="file that takes a row for each finished run (default: results.csv of the study)", **no_default)
     add("--allow-differences", action="store_true", help="compare presets that differ in more than the loss, too")
     return parser
 

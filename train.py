@@ -25,10 +25,11 @@ from utils.autoanchor import fit_anchors
 from utils.checkpoint import add_to_checkpoint, load_checkpoint, save_checkpoint, strip_checkpoint
 from utils.commandline import images_bar, increment_path, run_main, select_device, setup_logging
 from utils.config import find_file, load_hyperparameters
-from utils.criterion import Criterion, check_loss_settings
+from utils.criterion import Criterion
 from utils.datasets import DataDescription, DetectionDataset, build_loader, multi_scale_size, read_data_yaml
 from utils.hyperparameters import Hyperparameters
 from utils.image_size import fitting_image_size
+from utils.loss_settings import check_loss_settings
 from utils.metrics import Metrics
 from utils.network_input import rescale, to_network_input
 from utils.operating_points import KEY, fit_operating_points
@@ -83,7 +84,9 @@ def train_one_epoch(session: Session, epoch: int) -> dict[str, float]:
     options, device, network = session.options, session.device, session.network
     network.train()
     session.train_loader.set_epoch(epoch)
-    num_batches = len(session.train_loader)
+    if options.image_weights:
+        session.train_loader.weigh_images(session.class_ap)
+    num_batches, enlargement = len(session.train_loader), session.train_loader.enlargement
     sums: dict[str, Tensor] = {}
     bar = images_bar(len(session.train_loader.dataset), f"epoch {epoch + 1}/{options.epochs}")
     for index, batch in enumerate(session.train_loader):
@@ -91,13 +94,14 @@ def train_one_epoch(session: Session, epoch: int) -> dict[str, float]:
         accumulate = session.schedule.apply(session.optimizer, iteration)
         images = to_network_input(batch.images, device)
         if options.multi_scale:
-            size = multi_scale_size(options.imgsz, max(session.model.stride), options.seed, epoch, index)
-            images = rescale(images, size, max(session.model.stride))
+            stride = max(session.model.stride)
+            size = multi_scale_size(options.imgsz * enlargement, stride, options.seed, epoch, index)
+            images = rescale(images, size, stride)
         with torch.autocast(device.type, session.autocast_type, enabled=session.autocast_type is not None):
             raw = network(images)
         loss = session.criterion(raw, batch.targets.to(device, non_blocking=True))
-        # data-parallel training averages gradients over processes, the loss counts every image
-        session.scaler.scale(loss.total * distributed.world_size()).backward()
+        # data-parallel training averages gradients over processes, and an image of --quad stands for four
+        session.scaler.scale(loss.total * distributed.world_size() * enlargement**2).backward()
         if iteration - session.last_step >= accumulate:
             optimizer_step(session)
             session.last_step = iteration
@@ -112,6 +116,7 @@ def train_one_epoch(session: Session, epoch: int) -> dict[str, float]:
             bar.set_postfix(shown | {"objects": len(batch.targets), "size": images.shape[-1]}, refresh=False)
         bar.update(len(images) * distributed.world_size())
     bar.close()
+    session.criterion.end_epoch()
     return means
 
 
@@ -191,6 +196,7 @@ def build_session(
         train_set,
         options.batch_size,
         shuffle=not options.rect,
+        quad=options.quad,
         seed=options.seed,
         rank=distributed.rank(),
         world_size=distributed.world_size(),
@@ -295,7 +301,8 @@ def train(session: Session) -> int:
         losses = train_one_epoch(session, epoch)
         if is_main:
             stop = finish_epoch(session, epoch, losses, run_log, begin)
-        if distributed.broadcast_object(stop):
+        stop, session.class_ap = distributed.broadcast_object((stop, session.class_ap))
+        if stop:
             break
     if is_main:
         run_log.close()
@@ -308,10 +315,11 @@ def finish_epoch(session: Session, epoch: int, losses: Mapping[str, float], run_
     final = epoch + 1 == options.epochs
     values = {f"train/{name}_loss": value for name, value in losses.items()}
     rates = {f"x/lr{index}": group["lr"] for index, group in enumerate(session.optimizer.param_groups)}
-    metrics = None
+    metrics, record = None, None
     if final or not options.noval:
         result = validate_average(session)
-        metrics = result.metrics
+        metrics, record = result.metrics, result.metrics.to_dict()
+        session.note_metrics(record)
         values |= metric_values(metrics) | {f"val/{name}_loss": value for name, value in result.losses.items()}
     improved = metrics is not None and metrics.fitness > session.best_fitness
     if improved:
@@ -326,7 +334,7 @@ def finish_epoch(session: Session, epoch: int, losses: Mapping[str, float], run_
     periodic = options.save_period > 0 and epoch % options.save_period == 0
     files = ["best.pt"] * improved + [f"epoch{epoch}.pt"] * periodic
     if final or stop or not options.nosave:
-        state = session.state(epoch, metrics.to_dict() if metrics else None)
+        state = session.state(epoch, record)
         for file in [*files, "last.pt"]:
             save_checkpoint(weights / file, state)
     if stop:

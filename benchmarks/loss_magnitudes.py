@@ -54,7 +54,8 @@ def magnitude(setting: str | dict, size: int) -> tuple[float, float]:
 def rows(size: int) -> list[str]:
     """One line of a Markdown table for each preset of a box loss."""
     presets = [path.name for path in sorted((ROOT / "data" / "hyps").glob("hyp.*.yaml"))]
-    settings = {name: load_hyperparameters(name).loss.box for name in presets}
+    losses = {name: load_hyperparameters(name).loss for name in presets}
+    settings = {name: loss.box for name, loss in losses.items() if loss.score == "bce"}
     ciou = magnitude("ciou", size)
     lines = ["| preset | loss | times ciou | gradient, times ciou |", "|---|---|---|---|"]
     for name, setting in settings.items():

@@ -11,7 +11,7 @@ from torch.nn import functional
 from utils.errors import UserError
 from utils.losses import SCORE_LOSSES
 
-NAMES = SCORE_LOSSES.names()
+NAMES = [name for name in SCORE_LOSSES if not SCORE_LOSSES.entry(name).info.get("ranking")]
 
 
 def logit(probability: float) -> torch.Tensor:

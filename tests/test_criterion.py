@@ -12,6 +12,7 @@ from utils.boxes import build_anchor_table
 from utils.criterion import Criterion
 from utils.errors import UserError
 from utils.losses import BOX_LOSSES, box_loss
+from utils.matches import cell_boxes
 
 CASES = ("v5n_nc3", "v5n_nc80", "tiny_nc1", "v5n_smooth", "v5n_rect", "v5n_empty")
 STRIDES = (8, 16, 32)
@@ -61,7 +62,7 @@ def test_golden_assignment(name: str) -> None:
     grids = [tensor.shape[2:4] for tensor in raw]
     table = build_anchor_table(torch.tensor(arrays["anchors_px"]).double(), arrays["strides"].tolist(), grids)
     found = criterion.assigner(targets, table)
-    boxes = criterion.target_boxes(targets, table, found)
+    boxes = cell_boxes(targets[found.target, 2:6], table, found.anchor)
     for level in range(len(raw)):
         mine = table.level[found.anchor] == level
         anchor = found.anchor[mine]
@@ -160,12 +161,12 @@ def _defaults() -> object:
 
 def test_gains_scale_with_levels_classes_and_image_size() -> None:
     """Golden numbers of the contract: YOLOv5 and v3-tiny with 80 classes at 640, one class, 320 pixels."""
-    five = Criterion(ANCHORS, STRIDES, 80, 640, {}).gains
-    tiny = Criterion(ANCHORS[:2], (16, 32), 80, 640, {}).gains
+    five = Criterion(ANCHORS, STRIDES, 80, 640, {}).parts.gains
+    tiny = Criterion(ANCHORS[:2], (16, 32), 80, 640, {}).parts.gains
     assert (five["box"], five["cls"], five["obj"]) == pytest.approx((0.05, 0.5, 1.0))
     assert (tiny["box"], tiny["cls"], tiny["obj"]) == pytest.approx((0.075, 0.75, 1.5))
-    assert Criterion(ANCHORS, STRIDES, 1, 640, {}).gains["cls"] == pytest.approx(0.00625)
-    assert Criterion(ANCHORS, STRIDES, 80, 320, {}).gains["obj"] == pytest.approx(0.25)
+    assert Criterion(ANCHORS, STRIDES, 1, 640, {}).parts.gains["cls"] == pytest.approx(0.00625)
+    assert Criterion(ANCHORS, STRIDES, 80, 320, {}).parts.gains["obj"] == pytest.approx(0.25)
 
 
 def test_total_is_the_sum_of_the_parts_times_the_batch() -> None:
@@ -239,7 +240,7 @@ def test_contradictions_and_unknown_names_are_refused() -> None:
         build(loss={"box": "scaa"})
     with pytest.raises(UserError, match=r"unknown assigner 'atsss'"):
         build(assigner="atsss")
-    with pytest.raises(UserError, match=r"loss: unknown key 'boxx'. Known: box, objectness_target, score."):
+    with pytest.raises(UserError, match=r"loss: unknown key 'boxx'. Known: box, class_bce, "):
         build(loss={"boxx": "sca"})
     with pytest.raises(UserError, match=r"unknown key 'lr_0'. Known: .*Did you mean 'lr0'"):
         build(lr_0=1)

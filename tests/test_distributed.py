@@ -24,6 +24,7 @@ def test_one_process_needs_no_group(alone):
     assert distributed.is_main() and not distributed.is_initialised()
     tensor = torch.tensor([1.0, 2.0])
     assert distributed.all_reduce_sum(tensor) is tensor
+    assert [rows.tolist() for rows in distributed.all_gather_rows(tensor)] == [[1.0, 2.0]]
     assert distributed.broadcast_object({"a": 1}) == {"a": 1}
     distributed.destroy_process_group()
 
@@ -43,6 +44,8 @@ def work_in_a_group(rank: int, port: int) -> None:
     own = torch.tensor([1.0 + rank, 10.0], requires_grad=True)
     assert distributed.all_reduce_sum(own).tolist() == [3.0, 20.0]
     assert own.tolist() == [1.0 + rank, 10.0]
+    rows = distributed.all_gather_rows(torch.full((2 * rank, 3), 7.0, requires_grad=True))
+    assert [part.tolist() for part in rows] == [[], [[7.0] * 3] * 2] and not rows[1].requires_grad
     assert distributed.broadcast_object({"folder": "exp2"} if rank == 0 else None) == {"folder": "exp2"}
     distributed.destroy_process_group()
     assert not distributed.is_initialised()

@@ -34,8 +34,23 @@ MAY_IMPORT = {
     "utils.metrics": set(),
     "utils.postprocess": set(),
     "models": {"utils.checkpoint"},  # models/loading.py alone, see below
-    # joins the losses and the assigners, and nothing else does
-    "utils.criterion": {"utils.losses", "utils.assigners"},
+    # join the losses and the assigners, and nothing else does
+    "utils.matches": set(),
+    "utils.self_balance": set(),
+    "utils.class_part": {"utils.losses", "utils.matches"},
+    "utils.correlation_part": {"utils.losses", "utils.matches"},
+    "utils.elementwise_parts": {"utils.class_part", "utils.losses", "utils.matches"},
+    "utils.ranking_parts": {"utils.class_part", "utils.losses", "utils.matches", "utils.self_balance"},
+    "utils.loss_settings": {"utils.assigners", "utils.losses", "utils.ranking_parts"},
+    "utils.criterion": {
+        "utils.assigners",
+        "utils.correlation_part",
+        "utils.elementwise_parts",
+        "utils.loss_settings",
+        "utils.losses",
+        "utils.matches",
+        "utils.ranking_parts",
+    },
     # settings, files and figures
     "utils.commandline": set(),
     "utils.config": {"utils.commandline"},
@@ -95,14 +110,20 @@ MAY_IMPORT = {
     },
     "utils.session": {"utils.optim", "utils.precision"},
     "utils.train_report": {"utils.metrics", "utils.precision"},
-    "utils.train_options": {"utils.checkpoint", "utils.config", "utils.optim", "utils.precision"},
+    "utils.train_options": {
+        "utils.checkpoint",
+        "utils.config",
+        "utils.datasets",
+        "utils.optim",
+        "utils.precision",
+    },
     # many trainings
     "utils.study_rows": set(),
     "utils.study_table": {"utils.study_rows"},
     "utils.study_runs": {
         "utils.checkpoint",
         "utils.config",
-        "utils.criterion",
+        "utils.loss_settings",
         "utils.runlog",
         "utils.study_rows",
         "utils.train_options",

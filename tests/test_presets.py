@@ -9,6 +9,7 @@ import pytest
 
 from utils.config import ROOT, load_hyperparameters, load_yaml
 from utils.hyperparameters import Hyperparameters
+from utils.loss_settings import build_losses, check_loss_settings
 from utils.losses import BOX_LOSSES, SCORE_LOSSES
 
 PRESETS = sorted((ROOT / "data" / "hyps").glob("*.yaml"))
@@ -26,8 +27,7 @@ def differences(name: str) -> dict[str, object]:
 @pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.name)
 def test_every_preset_loads_and_its_losses_can_be_built(path):
     hyp = load_hyperparameters(path)
-    BOX_LOSSES.build_from(hyp.loss.box)
-    SCORE_LOSSES.build_from(hyp.loss.score)
+    build_losses(hyp)
 
 
 @pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.name)
@@ -64,7 +64,15 @@ def test_every_box_loss_has_a_preset_that_changes_nothing_else(name):
     assert differences(f"hyp.{name.replace('_', '-')}.yaml") == expected
 
 
-@pytest.mark.parametrize("name", sorted({*SCORE_LOSSES.names()} - {LOW.loss.score, "focal"}))
+RANKING = [name for name in SCORE_LOSSES if SCORE_LOSSES.entry(name).info.get("ranking")]
+
+
+@pytest.mark.parametrize("name", RANKING)
+def test_every_ranking_loss_has_a_preset(name):
+    assert differences(f"hyp.{name.replace('_', '-')}.yaml")["loss.score"] == name
+
+
+@pytest.mark.parametrize("name", sorted({*SCORE_LOSSES.names()} - {LOW.loss.score, "focal", *RANKING}))
 def test_every_score_loss_has_a_preset_that_changes_nothing_else(name):
     assert differences(f"hyp.{name}.yaml") == {"loss.score": name}
 
@@ -81,7 +89,10 @@ def test_every_score_loss_has_a_preset_that_changes_nothing_else(name):
         ("hyp.focal.yaml", {"loss.score": {"name": "focal", "gamma": 1.5}}),
         ("hyp.yolov5.yaml", {"loss.objectness_target": "box"}),
         ("hyp.atss.yaml", {"assigner": "atss"}),
-        ("hyp.best-iou.yaml", {"assigner": "best_iou"}),
+        (
+            "hyp.best-iou.yaml",
+            {"assigner": "best_iou", "obj": 16.0, "cls": 1.0, "loss.objectness_target": "one"},
+        ),
     ],
 )
 def test_familiar_presets_differ_from_the_default_as_documented(name, expected):
@@ -138,3 +149,8 @@ def test_a_file_of_yolov5_loads_unchanged(tmp_path):
     """
     (tmp_path / "hyp.yaml").write_text(textwrap.dedent(text))
     assert load_hyperparameters(tmp_path / "hyp.yaml") == load_hyperparameters("hyp.scratch-high.yaml")
+
+
+@pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.name)
+def test_every_preset_is_consistent_for_the_trainer(path):
+    assert load_hyperparameters(path, validate=check_loss_settings) == load_hyperparameters(path)

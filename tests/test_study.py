@@ -378,3 +378,12 @@ def test_flags_of_the_command_line() -> None:
         **{"hyps": ["a", "b"], "seeds": [0, 2], "imgsz": 64, "set": ["lr0=1", "loss.box=iou"]},
         **{"name": "n", "allow_differences": True},
     }
+
+
+def test_help_shows_one_default_of_each_option(capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit):
+        study.train_parser().given(["--help"])
+    page = " ".join(capsys.readouterr().out.split())
+    assert "--project PROJECT runs go to PROJECT/NAME/<preset>/<seed> (default: runs/study) --name" in page
+    assert "--hyps FILE [FILE ...] hyper-parameter files, the presets --seeds" in page
+    assert all(entry.count("(default") <= 1 for entry in page.split(" --"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from utils.commandline import (
     select_device,
     setup_logging,
 )
-from utils.errors import UserError, unknown_name
+from utils.errors import ContradictionError, UserError, unknown_name
 from utils.hyperparameters import Hyperparameters
 from utils.yaml_files import key_lines, load_yaml, parse_yaml
 
@@ -76,7 +77,7 @@ def load_hyperparameters(
             Values are YAML. A setting with a dot more turns a name into the mapping with its parameters.
         validate: a further check, e.g. whether the losses can be built; raises UserError. It is asked about the
             defaults with each single entry in place of one of them, so that its error can name the line, and in the
-            end about the whole.
+            end about the whole. A ContradictionError counts only there.
         direct: keyword overrides, e.g. ``label_smoothing=0.1``.
 
     Returns:
@@ -155,14 +156,15 @@ def _check_entry(names: tuple[str, ...], value: Any, place: str, validate: Valid
         value = {name: value}
     alone = Hyperparameters.from_mapping(value, place)
     if validate is not None:
-        _ask(validate, alone, f"{place}: {'.'.join(names)}")
+        with contextlib.suppress(ContradictionError):  # beside the other entries of the file it may be right
+            _ask(validate, alone, f"{place}: {'.'.join(names)}")
 
 
 def _ask(validate: Validator, hyp: Hyperparameters, where: str) -> None:
     try:
         validate(hyp)
     except UserError as error:
-        raise UserError(f"{where}: {error}") from None
+        raise type(error)(f"{where}: {error}") from None
 
 
 def _entry(settings: Mapping[str, Any], names: tuple[str, ...]) -> Any:

@@ -91,6 +91,34 @@ def all_reduce_sum(tensor: Tensor) -> Tensor:
     return total
 
 
+def of_all_processes(share: Tensor) -> Tensor:
+    """The sum of a scalar over all processes, with the gradient of this process's share times their number.
+
+    Data-parallel training averages gradients: after that, the sum has acted once.
+    """
+    if not is_initialised():
+        return share
+    return all_reduce_sum(share) + (share - share.detach()) * world_size()
+
+
+def all_gather_rows(tensor: Tensor) -> list[Tensor]:
+    """The tensors (n, ...) of all processes in the order of their ranks, without gradient; each may have its own n.
+
+    All must have the same further dimensions and type. One process: the tensor alone.
+    """
+    if not is_initialised():
+        return [tensor.detach()]
+    counts = [torch.zeros(1, dtype=torch.int64, device=tensor.device) for _ in range(world_size())]
+    dist.all_gather(counts, torch.full_like(counts[0], len(tensor)))
+    lengths = torch.cat(counts).tolist()
+    # collectives want one shape: filled up to the longest, and cut again
+    filled = tensor.new_zeros((max(lengths), *tensor.shape[1:]))
+    filled[: len(tensor)] = tensor.detach()
+    parts = [torch.empty_like(filled) for _ in lengths]
+    dist.all_gather(parts, filled)
+    return [part[:length] for part, length in zip(parts, lengths, strict=True)]
+
+
 def broadcast_object(value: Any, source: int = 0) -> Any:
     """The value that process ``source`` passed, in every process. The others pass anything, usually None."""
     if not is_initialised():

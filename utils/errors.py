@@ -10,6 +10,10 @@ class UserError(ValueError):
     """A wrong setting, flag, name, path or file. Commands print its message alone, without a traceback."""
 
 
+class ContradictionError(UserError):
+    """Settings that are right one by one, but not together."""
+
+
 def unknown_name(kind: str, name: object, known: Iterable[str], where: str = "") -> UserError:
     """Build the error for a name that does not exist.
 

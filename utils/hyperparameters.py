@@ -25,6 +25,10 @@ def _choice(default: str, choices: tuple[str, ...], meaning: str) -> Any:
     return dataclasses.field(default=default, metadata={"choices": choices, "meaning": meaning})
 
 
+def _flag(default: bool, meaning: str) -> Any:
+    return dataclasses.field(default=default, metadata={"flag": True, "meaning": meaning})
+
+
 def _text(default: str, meaning: str, block: bool = False) -> Any:
     """A name; with ``block`` it may come as a mapping with parameters."""
     return dataclasses.field(default=default, metadata={"meaning": meaning, "block": block})
@@ -45,6 +49,34 @@ class LossSettings:
         ("iou", "box", "one"),
         "objectness target of a positive: its IoU, its box similarity (1 - box loss, as YOLOv5 does), or 1",
     )
+    rank_on: str = _choice(
+        "objectness",
+        ("objectness", "joint"),
+        "what a ranking loss sorts: objectness, or the log-odds of objectness times class probability",
+    )
+    rank_gain: float = _number(0.1, 0, INF, "weight of a ranking loss, not scaled by image size or classes")
+    class_bce: str = _choice(
+        "auto",
+        ("auto", "on", "off"),
+        "class cross-entropy beside a ranking loss; auto: on for rank_on objectness, off for joint",
+    )
+    delta: float = _number(0.5, 1e-6, INF, "half-width of the ranking step in logits")
+    self_balance: bool = _flag(
+        True, "a ranking loss sets the weight of the box part, which then is as large as the score part"
+    )
+    correlation: str = _choice(
+        "none",
+        ("none", "spearman", "pearson", "concordance"),
+        "correlation between the scores of the positives, as rank_on says, and their IoUs, added to the score loss",
+    )
+    correlation_gain: float = _number(0.2, 0, INF, "weight of the correlation loss, not scaled by anything")
+    regularization_strength: float = _number(1.0, 1e-12, INF, "softness of Spearman's ranks")
+    regularization: str = _choice(
+        "absolute",
+        ("absolute", "relative"),
+        "softness as it is (the paper), or in units that make ranks of scores of any number and spread",
+    )
+    global_rank: bool = _flag(False, "processes rank and count their scores together, as one process would")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +111,8 @@ class Hyperparameters:
     perspective: float = _number(0.0, 0, 0.01, "perspective, +/- fraction")
     flipud: float = _number(0.0, 0, 1, "probability of an up-down flip")
     fliplr: float = _number(0.5, 0, 1, "probability of a left-right flip")
-    mosaic: float = _number(1.0, 0, 1, "probability of a mosaic of four")
+    mosaic: float = _number(1.0, 0, 1, "probability of a mosaic")
+    mosaic9: float = _number(0.0, 0, 1, "fraction of the mosaics that are of nine images, not of four")
     mixup: float = _number(0.0, 0, 1, "probability of mixing a mosaic with a second one")
     copy_paste: float = _number(0.0, 0, 1, "fraction of a mosaic's polygons pasted mirrored; boxes stay as they are")
     label_smoothing: float = _number(0.0, 0, 1, "class targets move by half of this towards each other")
@@ -128,7 +161,13 @@ def _checked(field: dataclasses.Field, value: Any, where: str) -> Any:
     metadata = field.metadata
     if "low" in metadata:
         return _checked_number(value, metadata["low"], metadata["high"], field.default is None, where)
+    if "flag" in metadata:
+        if not isinstance(value, bool):
+            raise UserError(f"{where}: expected true or false but got {value!r}")
+        return value
     if "choices" in metadata:
+        if isinstance(value, bool) and "on" in metadata["choices"]:  # YAML reads a bare on or off as true or false
+            value = "on" if value else "off"
         if value not in metadata["choices"]:
             raise unknown_name(f"value of {field.name}", value, metadata["choices"], where)
         return value

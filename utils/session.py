@@ -37,6 +37,7 @@ class Session:
         start_epoch: first epoch of this process, above 0 after --resume.
         last_step: iteration of the last optimiser step.
         best_fitness, best_epoch: so far.
+        class_ap: AP of each class at the last validation, 0 before it.
     """
 
     options: argparse.Namespace
@@ -57,6 +58,20 @@ class Session:
     last_step: int = -1
     best_fitness: float = -math.inf
     best_epoch: int = -1
+    class_ap: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        self.class_ap = self.class_ap or (0.0,) * len(self.model.names)
+
+    def note_metrics(self, metrics: Mapping[str, Any] | None) -> None:
+        """Remember what the next epoch depends on. A class that the validation split lacks counts as the mean.
+
+        Args:
+            metrics: of a validation, ``Metrics.to_dict()``; None changes nothing.
+        """
+        if metrics is not None:
+            found = [entry["map"] for entry in metrics["classes"]]
+            self.class_ap = tuple(metrics["map"] if value is None else value for value in found)
 
     def state(self, epoch: int, metrics: Mapping[str, Any] | None) -> dict[str, Any]:
         """A complete checkpoint after an epoch: plain tensors and data.
@@ -104,3 +119,4 @@ class Session:
         self.start_epoch = checkpoint["epoch"] + 1
         self.last_step = checkpoint["last_step"]
         self.best_fitness, self.best_epoch = checkpoint["best_fitness"], checkpoint["best_epoch"]
+        self.note_metrics(checkpoint["metrics"])

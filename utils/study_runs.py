@@ -16,9 +16,9 @@ import torch
 
 from utils.checkpoint import load_checkpoint
 from utils.config import find_file, load_hyperparameters, load_yaml, select_device
-from utils.criterion import check_loss_settings
 from utils.errors import UserError
 from utils.hyperparameters import Hyperparameters
+from utils.loss_settings import check_loss_settings
 from utils.runlog import read_results
 from utils.study_rows import Row, flat_metrics, settings_differences, text_of
 from utils.train_options import FREE_ON_RESUME, make_parser

@@ -11,6 +11,7 @@ from typing import Any
 from utils import distributed
 from utils.checkpoint import load_checkpoint, newest_checkpoint
 from utils.config import CommandParser, options_from
+from utils.datasets import check_batch_size
 from utils.errors import UserError
 from utils.optim import OPTIMIZERS
 from utils.precision import AMP_CHOICES
@@ -20,8 +21,6 @@ FREE_ON_RESUME = ("resume", "device", "workers", "cache", "noplots", "save_perio
 
 # Flags of YOLOv5's train.py that this program does not have, and what to do instead.
 UNAVAILABLE = {
-    "image_weights": "",
-    "quad": "",
     "evolve": "vary hyper-parameters with --set, one run each",
     "evolve_population": "vary hyper-parameters with --set, one run each",
     "resume_evolve": "vary hyper-parameters with --set, one run each",
@@ -67,6 +66,11 @@ def make_parser() -> CommandParser:
         choices=("ram", "disk", "val"),
         help="keep decoded images; val: only those of the val split, in memory",
     )
+    add(
+        "--image-weights",
+        action="store_true",
+        help="draw images with replacement, those with objects of rare and badly found classes more often",
+    )
     add("--device", default="", help="cpu, 0 or mps; none is the first GPU, else the CPU")
     add("--amp", default="auto", choices=AMP_CHOICES, help="network arithmetic; auto is 16 bits where it is fast")
     add("--multi-scale", action="store_true", help="vary the image size by half, batch by batch")
@@ -77,6 +81,7 @@ def make_parser() -> CommandParser:
     add("--project", default="runs/train", help="folder of runs")
     add("--name", default="exp", help="name of this run; 'cfg' takes the model's name")
     add("--exist-ok", action="store_true", help="write into an existing run folder")
+    add("--quad", action="store_true", help="of each four images make one of twice the size: all four, or one enlarged")
     add("--cos-lr", action="store_true", help="cosine learning-rate schedule")
     add("--label-smoothing", type=float, default=None, help="overrides the hyper-parameter of that name")
     add("--patience", type=int, default=100, help="stop after so many epochs without a better one; 0 never stops")
@@ -115,9 +120,11 @@ def _check(options: argparse.Namespace) -> None:
         if getattr(options, name) < low:
             flag = name.replace("_", "-")
             raise UserError(f"--{flag}: expected a whole number from {low} on but got {getattr(options, name)}")
-    if options.batch_size % distributed.world_size():
-        count = distributed.world_size()
-        raise UserError(f"--batch-size: expected a multiple of the {count} processes but got {options.batch_size}")
+    check_batch_size("--batch-size", options.batch_size, distributed.world_size(), options.quad)
+    if options.rect and options.image_weights:
+        raise UserError("--rect fixes which images make a batch, --image-weights draws them anew: choose one")
+    if options.noval and options.image_weights:
+        log.warning("--image-weights with --noval: without validation images are drawn by class frequency alone")
     if options.sync_bn and distributed.world_size() == 1:
         log.warning("--sync-bn does nothing in a single process")
     if options.nosave and options.save_period > 0:

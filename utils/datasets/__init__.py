@@ -5,7 +5,7 @@
 
 from utils.datasets.dataset import DetectionDataset
 from utils.datasets.description import DataDescription, read_data_yaml
-from utils.datasets.loader import Loader, build_loader, collate
+from utils.datasets.loader import Loader, build_loader, check_batch_size, collate
 from utils.datasets.randomness import epoch_order, multi_scale_size, sample_rng
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "DetectionDataset",
     "Loader",
     "build_loader",
+    "check_batch_size",
     "collate",
     "epoch_order",
     "multi_scale_size",

@@ -1,9 +1,10 @@
-"""A split of a data set as a sequence of samples, each a pure function of (seed, epoch, index)."""
+"""A split of a data set as a sequence of samples, each a pure function of (seed, epoch, index, repeat)."""
 
 from __future__ import annotations
 
 import cv2
 import numpy as np
+import torch
 from torch.utils.data import Dataset
 
 from utils.datasets.colour import jitter_to_rgb
@@ -11,11 +12,11 @@ from utils.datasets.copy_paste import copy_paste
 from utils.datasets.description import DataDescription
 from utils.datasets.flip import random_flip
 from utils.datasets.letterbox import GREY, fit_size, letterbox, rectangular_shapes
-from utils.datasets.mosaic import mixup, mosaic
+from utils.datasets.mosaic import mixup, mosaic, mosaic_of_nine
 from utils.datasets.objects import Objects
 from utils.datasets.perspective import random_perspective
 from utils.datasets.pixels import CacheKind, PixelStore
-from utils.datasets.randomness import sample_rng
+from utils.datasets.randomness import SampleKey, sample_rng
 from utils.datasets.scan import READERS, ScannedSplit, scan_split
 from utils.datasets.shapes import ensure_generated
 from utils.errors import UserError, unknown_name
@@ -26,8 +27,9 @@ from utils.structures import ImageGeometry, Sample
 class DetectionDataset(Dataset):
     """Images of a split with their boxes.
 
-    ``dataset[epoch, index]`` is a :class:`Sample`; ``dataset[index]`` is that of epoch 0. Without augmentation the
-    epoch changes nothing, and the sample's geometry maps boxes back to the file's image.
+    ``dataset[epoch, index]`` is a :class:`Sample`; ``dataset[index]`` is that of epoch 0, ``dataset[epoch, index, 1]``
+    its other version for an image that comes a second time in an epoch. Without augmentation all of these are equal,
+    and the sample's geometry maps boxes back to the file's image.
 
     Args:
         description: the data set, from ``read_data_yaml``; a generated one is made on first use.
@@ -95,28 +97,38 @@ class DetectionDataset(Dataset):
         self._pixels = PixelStore(
             self.paths, self.sizes_hw, image_size, smooth=not augment, cache=cache, progress=progress
         )
+        self._cumulative_weights: torch.Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, key: int | tuple[int, int]) -> Sample:
-        epoch, index = key if isinstance(key, tuple) else (0, key)
+    def set_weights(self, weights: np.ndarray) -> None:
+        """From now on draw the partners of mosaics and mixtures in proportion to these weights (n,), not all 0.
+
+        The first call must come before the first worker process: later ones reach the workers through shared memory.
+        """
+        if self._cumulative_weights is None:
+            self._cumulative_weights = torch.empty(len(self), dtype=torch.float64).share_memory_()
+        self._cumulative_weights.copy_(torch.from_numpy(np.cumsum(weights)))
+
+    def __getitem__(self, key: int | tuple[int, int] | tuple[int, int, int]) -> Sample:
+        epoch, index, repeat = SampleKey(*key) if isinstance(key, tuple) else SampleKey(0, key)
         if not -len(self) <= index < len(self):
             raise IndexError(f"expected an index below {len(self)} but got {index}")
         index %= len(self)
-        return self._augmented(epoch, index) if self.augment else self._plain(index)
+        return self._augmented(SampleKey(epoch, index, repeat)) if self.augment else self._plain(index)
 
     def _plain(self, index: int) -> Sample:
         image, objects, geometry = self._letterboxed(index, scale_up=False)
         labels = objects.to_labels(*image.shape[:2])
         return Sample(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), labels, self.paths[index], geometry, index)
 
-    def _augmented(self, epoch: int, index: int) -> Sample:
-        rng = sample_rng(self.seed, epoch, index)
+    def _augmented(self, key: SampleKey) -> Sample:
+        index, rng = key.index, sample_rng(self.seed, *key)
         if not self.rect and rng.random() < self.hyp.mosaic:
             image, objects = self._mosaic(index, rng)
             if rng.random() < self.hyp.mixup:
-                image, objects = mixup((image, objects), self._mosaic(int(rng.integers(len(self))), rng), rng)
+                image, objects = mixup((image, objects), self._mosaic(*self._draw(1, rng), rng), rng)
         else:
             image, objects, _ = self._letterboxed(index, scale_up=True)
             image, objects = random_perspective(image, objects, image.shape[:2], self.hyp, rng)
@@ -125,11 +137,19 @@ class DetectionDataset(Dataset):
         return Sample(jitter_to_rgb(image, self.hyp, rng), labels, self.paths[index], None, index)
 
     def _mosaic(self, index: int, rng: np.random.Generator) -> tuple[np.ndarray, Objects]:
-        """This image and three others, warped to the network's input."""
-        partners = rng.integers(len(self), size=3).tolist()
-        canvas, objects = mosaic([self._load(each) for each in (index, *partners)], self.image_size, rng)
+        """This image and three or eight others, warped to the network's input."""
+        nine = self.hyp.mosaic9 > 0 and rng.random() < self.hyp.mosaic9
+        tiles = [self._load(each) for each in (index, *self._draw(8 if nine else 3, rng))]
+        canvas, objects = (mosaic_of_nine if nine else mosaic)(tiles, self.image_size, rng)
         canvas, objects = copy_paste(canvas, objects, self.hyp.copy_paste, rng)
         return random_perspective(canvas, objects, (self.image_size, self.image_size), self.hyp, rng)
+
+    def _draw(self, count: int, rng: np.random.Generator) -> list[int]:
+        """Images to mix with another one, drawn with replacement."""
+        if self._cumulative_weights is None:
+            return rng.integers(len(self), size=count).tolist()
+        cumulative = self._cumulative_weights.numpy()
+        return np.searchsorted(cumulative, rng.random(count) * cumulative[-1], side="right").tolist()
 
     def _load(self, index: int) -> tuple[np.ndarray, Objects]:
         """The resized image and its objects in its pixels; grey where it cannot be decoded."""

@@ -1,6 +1,25 @@
-"""Losses by name: ``BOX_LOSSES`` compare boxes, ``SCORE_LOSSES`` compare scores."""
+"""Losses: ``BOX_LOSSES`` compare boxes, ``SCORE_LOSSES`` train scores, one by one or by their order."""
 
 from utils.losses.box import BOX_LOSSES, BoxContext, BoxLoss, SimilarityLoss, box_loss
 from utils.losses.classification import SCORE_LOSSES, ScoreLoss
+from utils.losses.correlation import correlation_loss
+from utils.losses.ranking import ALRP, RankSort, alrp_loss, ap_loss, rank_sort_loss
+from utils.losses.ranking_score import RankedScores, RankingLoss
 
-__all__ = ["BOX_LOSSES", "SCORE_LOSSES", "BoxContext", "BoxLoss", "ScoreLoss", "SimilarityLoss", "box_loss"]
+__all__ = [
+    "ALRP",
+    "BOX_LOSSES",
+    "SCORE_LOSSES",
+    "BoxContext",
+    "BoxLoss",
+    "RankSort",
+    "RankedScores",
+    "RankingLoss",
+    "ScoreLoss",
+    "SimilarityLoss",
+    "alrp_loss",
+    "ap_loss",
+    "box_loss",
+    "correlation_loss",
+    "rank_sort_loss",
+]

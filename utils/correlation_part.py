@@ -1,0 +1,38 @@
+"""The correlation between the scores of the positives and their IoUs, beside any score loss."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from utils.hyperparameters import Hyperparameters
+from utils.losses import correlation_loss
+from utils.matches import Matches
+
+
+class CorrelationPart:
+    """``loss.correlation_gain`` times a correlation loss.
+
+    Args:
+        hyp: the ``loss`` block, where ``correlation`` is not none.
+        joint: whether the score is objectness times class probability, or the objectness alone.
+    """
+
+    def __init__(self, hyp: Hyperparameters, joint: bool) -> None:
+        self.kind = hyp.loss.correlation
+        self.gain = hyp.loss.correlation_gain
+        self.softness = {
+            "regularization_strength": hyp.loss.regularization_strength,
+            "regularization": hyp.loss.regularization,
+        }
+        self.joint = joint
+
+    def __call__(self, matches: Matches) -> Tensor:
+        """Scalar with gradient to the scores.
+
+        Args:
+            matches: the P positives, one for each anchor.
+        """
+        scores = matches.pred[:, 4].sigmoid()
+        if self.joint:
+            scores = scores * matches.pred[:, 5:].gather(1, matches.classes[:, None]).squeeze(1).sigmoid()
+        return self.gain * correlation_loss(scores, matches.iou, self.kind, **self.softness)

@@ -1,0 +1,62 @@
+"""Images of twice the size for ``--quad``: of four samples together, or of a single one enlarged."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from torch.utils.data import Dataset
+
+from utils.datasets.dataset import DetectionDataset
+from utils.datasets.randomness import SampleKey, Stream, keyed_rng
+from utils.structures import Sample
+
+QUAD = 4  # samples that stand behind one
+
+
+class QuadDataset(Dataset):
+    """Groups of four samples of a data set, each as one sample of twice its height and width.
+
+    ``quads[k1, k2, k3, k4]`` with four keys of the data set lays their samples out two by two, or enlarges the first
+    one alone, both equally likely; which of the two follows from the seed and the first key.
+
+    Args:
+        dataset: with augmentation; the samples of a group must have one shape.
+
+    Attributes:
+        labels: those of ``dataset``, image by image.
+    """
+
+    def __init__(self, dataset: DetectionDataset) -> None:
+        self._dataset, self.labels = dataset, dataset.labels
+
+    def __len__(self) -> int:
+        return -(-len(self._dataset) // QUAD)
+
+    def __getitem__(self, keys: Sequence[SampleKey]) -> Sample:
+        if keyed_rng(Stream.QUAD, self._dataset.seed, *keys[0]).random() < 0.5:
+            return enlarge(self._dataset[keys[0]])
+        return lay_out([self._dataset[key] for key in keys])
+
+    def set_weights(self, weights: np.ndarray) -> None:
+        """See :meth:`DetectionDataset.set_weights`."""
+        self._dataset.set_weights(weights)
+
+
+def enlarge(sample: Sample) -> Sample:
+    """A sample with each side twice as long, bilinearly."""
+    height, width = sample.image.shape[:2]
+    image = cv2.resize(sample.image, (2 * width, 2 * height), interpolation=cv2.INTER_LINEAR)
+    return sample._replace(image=image, geometry=None)
+
+
+def lay_out(samples: Sequence[Sample]) -> Sample:
+    """Four samples of one shape as one: two beside each other above the other two. Path and index are the first's."""
+    first, second, third, fourth = (sample.image for sample in samples)
+    image = np.concatenate((np.concatenate((first, second), axis=1), np.concatenate((third, fourth), axis=1)))
+    corners = np.array([(0.0, 0.0), (0.5, 0.0), (0.0, 0.5), (0.5, 0.5)], np.float32)
+    labels = np.concatenate([sample.labels for sample in samples])
+    labels[:, 1:] *= 0.5
+    labels[:, 1:3] += np.repeat(corners, [len(sample.labels) for sample in samples], axis=0)
+    return Sample(image, labels, samples[0].path, None, samples[0].index)

@@ -64,7 +64,7 @@ def test_automatic_thresholds_are_those_of_each_class(
     assert len(found) == (reds > cut - 1e-6).sum() > 1
     assert set(found.boxes[:, 5].tolist()) == {0}
     assert (
-        f"LRP-optimal thresholds of painted.yaml at 128 pixels: red {cut:.3g}, green 1, blue {mean:.3g} (no"
+        f"LRP-optimal thresholds of painted.yaml at 128 pixels: red {cut:.4g}, green 0.9999, blue {mean:.4g} (no"
         in caplog.text
     )
 

@@ -123,7 +123,7 @@ def choose_operating_point(
         return OperatingPoint(scores_of_probability(calibrations, conf), calibrations, text)
     thresholds = _auto_thresholds(points)
     parts = [
-        f"{name} {value:.3g}" + (" (no objects in validation: mean of the others)" if own is None else "")
+        f"{name} {value:.4g}" + (" (no objects in validation: mean of the others)" if own is None else "")
         for name, value, own in zip(points["names"], thresholds, points["thresholds"], strict=True)
     ]
     text = (

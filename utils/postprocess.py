@@ -123,7 +123,7 @@ def _best_of_image(boxes: Tensor, class_scores: Tensor, iou_thres: float, max_de
         chosen = torch.isin(label, unfinished[finished]) & (rank < max_det)
         parts.append((anchor[chosen], label[chosen]))
         unfinished = unfinished[~finished]
-        count = min(2 * count, limit)
+        count = min(count + count // 2, limit)
     anchor, label = (torch.cat(column) for column in zip(*parts, strict=True))
     scores = class_scores[label, anchor]
     order = label.sort(stable=True).indices

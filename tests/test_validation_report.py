@@ -37,6 +37,17 @@ def test_rows_hold_what_their_columns_say(evaluator: DetectionEvaluator) -> None
     assert len(validation_table(evaluator.compute()).splitlines()) == 2
 
 
+@pytest.mark.parametrize(("height", "found"), [(7.8, (1, 1, 0, 0)), (8.5, (1, 1, 1, 0)), (9.3, (1, 1, 1, 1))])
+def test_each_column_has_its_own_iou(height: float, found: tuple[int, ...]) -> None:
+    """A box of 10 x 10 found as 10 x 7.8, 8.5 or 9.3: its IoU is a tenth of the height."""
+    evaluator = DetectionEvaluator(1)
+    box = Detections(torch.tensor([[0.0, 0, 10, height]]), torch.tensor([0.5]), torch.tensor([0]))
+    evaluator.update(box, torch.tensor([[0.0, 0, 10, 10]]), torch.tensor([0]))
+    header, everything, own = (line.split() for line in validation_table(evaluator.compute(), True).splitlines())
+    for row in (dict(zip(header, line, strict=True)) for line in (everything, own)):
+        assert [row[name] for name in ("mAP50", "AP75", "AP80", "AP90")] == [f"{value:.4f}" for value in found]
+
+
 def test_columns_line_up_whatever_the_names() -> None:
     evaluator = DetectionEvaluator(2, ["a", "a very long name of a class"])
     nothing = Detections(torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, dtype=torch.int64))

@@ -21,7 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from pycocotools.coco import COCO
@@ -31,6 +31,7 @@ from utils.metrics import DetectionEvaluator
 from utils.metrics.tables import DetectionTable, GroundTruthTable
 
 SIDE = 640.0  # of an image, pixels
+Result = TypeVar("Result")
 MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes
 
 
@@ -82,10 +83,19 @@ def make_set(arguments: argparse.Namespace) -> tuple[DetectionTable, GroundTruth
     return DetectionTable(found, classes, found_boxes, scores), ground_truth
 
 
+def save_set(folder: str, arguments: argparse.Namespace) -> None:
+    """Write the generated set, a file for each column."""
+    for table in make_set(arguments):
+        for column, values in table._asdict().items():
+            np.save(f"{folder}/{type(table).__name__}.{column}.npy", values)
+
+
 def load_set(folder: str) -> tuple[DetectionTable, GroundTruthTable]:
-    """The set that :func:`main` saved."""
-    with np.load(f"{folder}/found.npz") as found, np.load(f"{folder}/gt.npz") as gt:
-        return DetectionTable(**found), GroundTruthTable(**gt)
+    """The set that :func:`save_set` wrote."""
+    return tuple(
+        kind(*(np.load(f"{folder}/{kind.__name__}.{column}.npy") for column in kind._fields))
+        for kind in (DetectionTable, GroundTruthTable)
+    )
 
 
 def run_pycocotools(folder: str, arguments: argparse.Namespace) -> Run:
@@ -135,6 +145,14 @@ def measured(numbers: Callable[[], list[float]]) -> Run:
     return Run(stats, seconds, cpu_seconds, loaded * MAXRSS_UNIT / 2**20, peak * MAXRSS_UNIT / 2**20)
 
 
+def in_own_process(
+    step: Callable[[str, argparse.Namespace], Result], folder: str, arguments: argparse.Namespace
+) -> Result:
+    """What a step returns. A child's highest memory starts from its parent's, so this process must stay small."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(step, (folder, arguments))
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -146,21 +164,17 @@ def main() -> None:
     arguments = parser.parse_args()
     print(f"{arguments.images} images, {arguments.classes} classes, {arguments.objects} objects, ", end="")
     print(f"{arguments.detections} detections an image, seed {arguments.seed}\n", flush=True)
-    runs = {}
     with tempfile.TemporaryDirectory() as folder:
-        found, gt = make_set(arguments)
-        np.savez(f"{folder}/found.npz", **found._asdict())
-        np.savez(f"{folder}/gt.npz", **gt._asdict())
-        for name, run in (("ours", run_ours), ("pycocotools", run_pycocotools)):
-            with multiprocessing.get_context("spawn").Pool(1) as pool:
-                runs[name] = pool.apply(run, (folder, arguments))
+        in_own_process(save_set, folder, arguments)
+        ours = in_own_process(run_ours, folder, arguments)
+        theirs = in_own_process(run_pycocotools, folder, arguments)
     print("| | seconds | CPU seconds | times faster | memory before, MiB | at most, MiB | AP | AR100 |")
     print("|---|---|---|---|---|---|---|---|")
-    for name, run in runs.items():
-        ratio = runs["pycocotools"].cpu_seconds / run.cpu_seconds
+    for name, run in (("ours", ours), ("pycocotools", theirs)):
+        ratio = theirs.cpu_seconds / run.cpu_seconds
         print(f"| {name} | {run.seconds:.2f} | {run.cpu_seconds:.2f} | {ratio:.1f} ", end="")
         print(f"| {run.loaded:.0f} | {run.peak:.0f} | {run.stats[0]:.6f} | {run.stats[8]:.6f} |")
-    difference = np.abs(np.subtract(runs["ours"].stats, runs["pycocotools"].stats)).max()
+    difference = np.abs(np.subtract(ours.stats, theirs.stats)).max()
     print(f"\nlargest difference among the 12 numbers: {difference:.1e}")
 
 

@@ -196,11 +196,13 @@ def test_single_precision_of_scores_that_lie_close_together(kind: str, count: in
     assert torch.allclose(single_grad, double_grad, atol=1e-4 * double_grad.abs().max().item())
 
 
-@pytest.mark.parametrize("kind", ["pearson", "spearman"])
-def test_tiny_scores_keep_their_correlation(kind: str) -> None:
-    scores, ious = pair(30)
-    plain = correlation_loss(scores.float(), ious.float(), kind)
-    tiny = correlation_loss(scores.float() * 1e-30, ious.float(), kind)  # the squares underflow
+@pytest.mark.parametrize(
+    ("kind", "regularization"), [("pearson", "absolute"), *(("spearman", name) for name in REGULARIZATIONS)]
+)
+def test_tiny_scores_keep_their_correlation(kind: str, regularization: str) -> None:
+    scores, ious = (values.float() for values in pair(30))
+    plain = correlation_loss(scores, ious, kind, regularization=regularization)
+    tiny = correlation_loss(scores * 1e-30, ious, kind, regularization=regularization)  # the squares underflow
     assert tiny.item() == pytest.approx(plain.item(), abs=1e-5)
 
 
@@ -217,12 +219,18 @@ def test_half_precision_is_widened_also_under_autocast(kind: str, dtype: torch.d
     assert leaf.grad.dtype == dtype and leaf.grad.isfinite().all()
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("kind", CORRELATIONS)
-@pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
-def test_what_is_not_finite_stays_visible(kind: str, wrong: float) -> None:
+@pytest.mark.parametrize("regularization", REGULARIZATIONS)
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("strength", [1.0, 1e-6])
+def test_what_is_not_finite_stays_visible(kind: str, regularization: str, wrong: float, strength: float) -> None:
     scores, ious = pair(5)
-    scores[2] = wrong
-    assert correlation_loss(scores, ious, kind).isnan()
+    settings = {"regularization": regularization, "regularization_strength": strength}
+    for place in range(5):
+        values = scores.clone()
+        values[place] = wrong
+        assert correlation_loss(values, ious, kind, **settings).isnan()
 
 
 @pytest.mark.parametrize("kind", CORRELATIONS)

@@ -16,7 +16,11 @@ RANKINGS = [
     for name in ("ap", "alrp", "rs")
     for rank_on, balance in (("objectness", True), ("joint", True), ("joint", False))
 ]
-SETTINGS = [*RANKINGS, {"score": "bce"}]
+CORRELATIONS = [
+    {"score": "bce", "correlation": kind, "rank_on": rank_on}
+    for kind, rank_on in (("spearman", "joint"), ("concordance", "objectness"))
+]
+SETTINGS = [*RANKINGS, *CORRELATIONS, {"score": "bce"}]
 ROWS = {"both": slice(None), "first": slice(0, 2), "second": slice(2, None), "none": slice(0, 0)}
 
 

@@ -140,6 +140,17 @@ def test_partners_in_mosaics_are_drawn_by_weight_too(tmp_path: Path) -> None:
     assert classes() == {NAMES.index("green")}
 
 
+@pytest.mark.parametrize("quad", [False, True])
+def test_a_loader_tells_its_data_set(description, quad: bool) -> None:
+    plain, told, set_by_hand = (weighed_loader(description).dataset for _ in range(3))
+    class_ap = (0.0, 0.99, 0.99)
+    build_loader(told, 4, shuffle=True, quad=quad, workers=0).weigh_images(class_ap)
+    set_by_hand.set_weights(image_weights(set_by_hand.labels, class_ap))
+    images = [[dataset[0, index].image for index in range(4)] for dataset in (plain, told, set_by_hand)]
+    np.testing.assert_array_equal(images[1], images[2])
+    assert not np.array_equal(images[0], images[1])
+
+
 def let_it_learn(patch: pytest.MonkeyPatch) -> None:
     """Validations that find red better from step to step, and green never; a real network here finds nothing yet."""
     validate_average = train.validate_average
@@ -225,7 +236,7 @@ def test_all_processes_draw_by_what_the_main_one_measured(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    options |= {"batch_size": 4, "image_weights": True}
+    options |= {"epochs": 8, "batch_size": 4, "image_weights": True}
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

@@ -109,10 +109,16 @@ def test_platt_finds_the_map_that_made_the_outcomes():
 
 
 def test_platt_stays_finite_and_keeps_the_order_where_the_data_do_not():
-    clean = fit_calibration(np.array([0.1, 0.2, 0.8, 1.0]), np.array([0, 0, 1, 1]), "platt")
+    scores = np.array([0.1, 0.2, 0.8, 1.0])
+    clean = fit_calibration(scores, np.array([0, 0, 1, 1]), "platt")
     assert 0 < clean["slope"] < 100
-    # Platt's targets are 1/4 and 3/4 here: the mean is kept.
-    assert apply_calibration(clean, np.array([0.1, 0.2, 0.8, 1.0])).mean() == pytest.approx(0.5, abs=1e-4)
+    # Platt's targets are (0 + 1) / (2 + 2) and (2 + 1) / (2 + 2). At the highest likelihood the residuals add up to 0,
+    # and so do their products with the log-odds.
+    residual = apply_calibration(clean, scores) - np.array([1 / 4, 1 / 4, 3 / 4, 3 / 4])
+    assert residual.sum() == pytest.approx(0, abs=1e-3)
+    assert residual @ np.log(scores.clip(None, 1 - 1e-7) / (1 - scores.clip(None, 1 - 1e-7))) == pytest.approx(
+        0, abs=1e-2
+    )
     backwards = fit_calibration(np.array([0.1, 0.2, 0.8, 0.9]), np.array([1, 1, 0, 0]), "platt")
     assert backwards["slope"] == 0
 

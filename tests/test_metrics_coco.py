@@ -113,6 +113,16 @@ def test_what_is_undefined():
     assert (missed["oLRP"], missed["oLRP_false_negative"], missed["oLRP_localisation"]) == (1.0, 1.0, None)
 
 
+def test_an_iou_of_one_is_reached_by_equal_boxes():
+    # (Left + width) - left is not always the width to the last digit: half of these overlap by a little less than 1.
+    gt, detections = one_object()
+    boxes = (np.random.default_rng(0).random((50, 4)) * [100, 100, 10, 10]).tolist()
+    gt["images"] = [{"id": image} for image in range(50)]
+    gt["annotations"] = [gt["annotations"][0] | {"id": i + 1, "image_id": i, "bbox": b} for i, b in enumerate(boxes)]
+    found = [detections[0] | {"image_id": image, "bbox": box} for image, box in enumerate(boxes)]
+    assert read_coco(gt, found).outcomes(1.0).correct.all()
+
+
 def test_annotations_of_images_and_categories_that_are_not_listed_do_not_count():
     gt, detections = one_object()
     extra = [gt["annotations"][0] | {"id": 2, "image_id": 8}, gt["annotations"][0] | {"id": 3, "category_id": 4}]

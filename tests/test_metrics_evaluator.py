@@ -156,11 +156,17 @@ def test_pairs_are_the_same_in_portions(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_results_hold_after_looking_at_lower_thresholds():
-    gt, found = random_coco(2)
-    evaluator = fill(DetectionEvaluator(len(gt["categories"])), gt, found, [entry["id"] for entry in gt["images"]])
+    evaluator = read_coco(*random_coco(4))
     before = evaluator.compute().to_dict()
-    assert evaluator.outcomes(0.1).correct.sum() > evaluator.outcomes(0.9).correct.sum()
+    assert evaluator.outcomes(0.1).correct.sum() > evaluator.outcomes(0.5).correct.sum()
     assert evaluator.compute().to_dict() == before
+
+
+def test_reliability_is_that_of_the_detections_one_would_keep():
+    evaluator = read_coco(*random_coco(4))
+    metrics, outcomes = evaluator.compute(), evaluator.outcomes(0.5)
+    kept = outcomes.scores >= metrics.lrp.threshold[outcomes.classes]
+    assert metrics.reliability.count.sum() == kept.sum() < len(kept)
 
 
 def test_everything_as_plain_data():

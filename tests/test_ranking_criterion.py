@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import pytest
 import torch
+import yaml
 
 from tests.test_criterion import ANCHORS, STRIDES, build, scene
 from utils.boxes import build_anchor_table, decode_predictions, flatten_levels
+from utils.config import load_hyperparameters
 from utils.criterion import Criterion
 from utils.errors import UserError
-from utils.losses import alrp_loss, ap_loss, box_loss, rank_sort_loss
+from utils.losses import alrp_loss, ap_loss, box_loss, parameterized_ap_loss, rank_sort_loss
 from utils.matches import best_per_anchor, gather_matches
 
 RANKING = ("ap", "alrp", "rs")
+POINTS = load_hyperparameters("hyp.pap-published.yaml").loss.control_points
 
 
 def raw_with_gradient(num_classes: int = 3, seed: int = 0) -> tuple[list[torch.Tensor], torch.Tensor]:
@@ -251,3 +254,51 @@ def test_scores_of_bfloat16_networks_are_ranked_in_float32(name: str) -> None:
         out = build(loss={"score": name})(half, targets.float())
     expected = build(loss={"score": name})([level.float() for level in half], targets.float())
     assert out.total.dtype == torch.float32 and torch.equal(out.total, expected.total)
+
+
+@pytest.mark.parametrize("form", ["searched", "linear", "square", "sigmoid"])
+def test_parameterized_ap_by_hand_and_its_way_to_the_boxes(form: str) -> None:
+    """Its IoU is 1 - the box loss scaled to [0, 1], and has a gradient; the box part comes beside it."""
+    raw, targets = raw_with_gradient()
+    loss = {"score": {"name": "parameterized_ap", "form": form}, "box": "giou", "rank_on": "joint", "rank_gain": 0.4}
+    if form == "searched":
+        loss["control_points"] = POINTS
+    criterion = build(box=0, loss=loss | {"self_balance": False})
+    out = criterion(raw, targets)
+    flat, matches = matches_of(criterion, raw, targets)
+    logits, ious = joint(flat).flatten(), torch.zeros(flat[..., 5:].numel(), dtype=flat.dtype)
+    place = (matches.image * flat.shape[1] + matches.anchor) * 3 + matches.classes
+    ious[place] = 1 - box_loss("giou")(matches.pred_boxes, matches.target_boxes).detach() / 2
+    labels = torch.zeros_like(ious).index_fill(0, place, 1)
+    value = parameterized_ap_loss(logits, ious, labels, POINTS if form == "searched" else None, form=form)
+    assert out.parts["rank"].item() == pytest.approx(0.4 * value.item())
+    out.total.backward()
+    assert sum(level.grad[..., :4].abs().sum() for level in raw) > 0
+
+
+def test_parameterized_ap_settings_are_checked() -> None:
+    pap = {"score": "parameterized_ap"}
+    with pytest.raises(UserError, match=r"expected loss\.control_points, five curves or a file"):
+        build(loss=pap)
+    with pytest.raises(UserError, match=r"five curves in the order H2, I2, I3, I1, H1, but got 4 of them"):
+        build(loss=pap | {"control_points": POINTS[:4]})
+    with pytest.raises(UserError, match=r"control_points have no effect with form: linear"):
+        build(loss={"score": {"name": "parameterized_ap", "form": "linear"}, "control_points": POINTS})
+    with pytest.raises(UserError, match=r"loss\.control_points: .* no effect with loss\.score: rs"):
+        build(loss={"score": "rs", "control_points": POINTS})
+    with pytest.raises(UserError, match=r"loss\.delta: 1\.0 has no effect with loss\.score: parameterized_ap"):
+        build(loss=pap | {"control_points": POINTS, "delta": 1.0})
+    with pytest.raises(UserError, match="unknown form of parameterized_ap 'cubic'"):
+        build(loss={"score": {"name": "parameterized_ap", "form": "cubic"}})
+    with pytest.raises(UserError, match="global_rank: true is not possible with"):
+        build(loss=pap | {"control_points": POINTS, "global_rank": True})
+
+
+def test_control_points_may_stand_in_a_file(tmp_path) -> None:
+    (tmp_path / "points.yaml").write_text(yaml.safe_dump(POINTS))
+    (tmp_path / "hyp.yaml").write_text("loss: {score: parameterized_ap, control_points: points.yaml}")
+    text = (tmp_path / "hyp.yaml").read_text().replace("points.yaml", str(tmp_path / "points.yaml"))
+    (tmp_path / "hyp.yaml").write_text(text)
+    assert load_hyperparameters(tmp_path / "hyp.yaml").loss.control_points == POINTS
+    with pytest.raises(UserError, match=r"loss\.control_points: .*nowhere\.yaml"):
+        load_hyperparameters({"loss": {"control_points": "nowhere.yaml"}})

@@ -121,6 +121,15 @@ def test_localisation_and_classification_have_gradients_of_their_own() -> None:
     torch.testing.assert_close((errors * alrp(logits, targets, 1.0).by_error).sum(), loss.localisation)
 
 
+def test_alrp_leaves_alone_what_is_ranked_well_enough() -> None:
+    """Up to 1e-5 false positives count as none in the official code."""
+    for false_positives, updated in ((0.9e-5, False), (1.1e-5, True)):
+        logits = torch.tensor([0.0, false_positives - 0.5], dtype=torch.float64)
+        found = alrp(logits, torch.tensor([0.5, 0.0], dtype=torch.float64), 0.5)
+        assert found.parts[0] == pytest.approx(false_positives, rel=1e-4)
+        assert bool(found.gradients[0].any()) is updated
+
+
 @by_name
 def test_updates_take_from_the_positives_what_they_give_to_the_others(name: str) -> None:
     for gradient in LOSSES[name](*scene(700, 90, 30), 0.5).gradients:

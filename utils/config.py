@@ -143,11 +143,21 @@ def _merge(
     for key, value in mapping.items():
         if key == "loss" and isinstance(value, Mapping):
             for name, entry in value.items():
+                if name == "control_points" and isinstance(entry, str):
+                    entry = _control_points(entry, place(key, name))
                 _check_entry((key, name), entry, place(key, name), validate)
                 settings[key][name] = entry
         elif key != "loss" or value is not None:
             _check_entry((key,), value, place(key), validate)
             settings[key] = value
+
+
+def _control_points(file: str, place: str) -> Any:
+    """What a file of control points holds, so that the settings of a run stand for themselves."""
+    try:
+        return parse_yaml(find_file(file, "file of control points", (HYPS_FOLDER,)).read_text(encoding="utf-8"), file)
+    except UserError as error:
+        raise UserError(f"{place}: loss.control_points: {error}") from None
 
 
 def _check_entry(names: tuple[str, ...], value: Any, place: str, validate: Validator | None) -> None:

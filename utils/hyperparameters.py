@@ -61,6 +61,13 @@ class LossSettings:
         "class cross-entropy beside a ranking loss; auto: on for rank_on objectness, off for joint",
     )
     delta: float = _number(0.5, 1e-6, INF, "half-width of the ranking step in logits")
+    control_points: Any = dataclasses.field(
+        default=None,
+        metadata={
+            "plain": True,
+            "meaning": "parameterized_ap: five curves of [x, y] points, or a file that holds them",
+        },
+    )
     self_balance: bool = _flag(
         True, "a ranking loss sets the weight of the box part, which then is as large as the score part"
     )
@@ -161,6 +168,8 @@ def _checked(field: dataclasses.Field, value: Any, where: str) -> Any:
     metadata = field.metadata
     if "low" in metadata:
         return _checked_number(value, metadata["low"], metadata["high"], field.default is None, where)
+    if "plain" in metadata:
+        return value
     if "flag" in metadata:
         if not isinstance(value, bool):
             raise UserError(f"{where}: expected true or false but got {value!r}")

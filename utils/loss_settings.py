@@ -49,8 +49,8 @@ def build_losses(
     else:
         correlated = hyp.loss.correlation != "none"
         _refuse_idle(hyp, RANKING_KEYS if correlated else (*RANKING_KEYS, "rank_on"), "score", score_loss.name)
-    if "delta" not in _block_settings(hyp):
-        _refuse_idle(hyp, ("delta",), "score", score_loss.name)
+    own = _block_settings(hyp)
+    _refuse_idle(hyp, tuple({"delta", "control_points"} - {*own}), "score", score_loss.name)
     if hyp.loss.correlation == "none":
         _refuse_idle(hyp, ("correlation_gain",), "correlation", "none")
     if hyp.loss.correlation != "spearman":
@@ -77,6 +77,8 @@ def _check_ranking(hyp: Hyperparameters, score_loss: RankingLoss, box_loss: BoxL
             f"loss.score: {name} needs a box loss with a largest value, but {box_loss.name} has none. "
             f"Bounded: {', '.join(bounded)}."
         )
+    if hyp.loss.global_rank and not score_loss.ranks_globally:
+        raise ContradictionError(f"loss.global_rank: true is not possible with loss.score: {name}; leave it at false")
     if num_classes != 1 and num_classes is not None and hyp.loss.rank_on == "objectness" and not has_class_loss(hyp):
         raise ContradictionError(
             "loss.rank_on: objectness and loss.class_bce: off leave nothing that trains the classes; "

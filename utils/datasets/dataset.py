@@ -112,11 +112,11 @@ class DetectionDataset(Dataset):
         self._cumulative_weights.copy_(torch.from_numpy(np.cumsum(weights)))
 
     def __getitem__(self, key: int | tuple[int, int] | tuple[int, int, int]) -> Sample:
-        epoch, index, repeat = SampleKey(*key) if isinstance(key, tuple) else SampleKey(0, key)
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"expected an index below {len(self)} but got {index}")
-        index %= len(self)
-        return self._augmented(SampleKey(epoch, index, repeat)) if self.augment else self._plain(index)
+        key = SampleKey(*key) if isinstance(key, tuple) else SampleKey(0, key)
+        if not -len(self) <= key.index < len(self):
+            raise IndexError(f"expected an index below {len(self)} but got {key.index}")
+        key = key._replace(index=key.index % len(self))
+        return self._augmented(key) if self.augment else self._plain(key.index)
 
     def _plain(self, index: int) -> Sample:
         image, objects, geometry = self._letterboxed(index, scale_up=False)

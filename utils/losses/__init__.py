@@ -2,7 +2,9 @@
 
 from utils.losses.box import BOX_LOSSES, BoxContext, BoxLoss, SimilarityLoss, box_loss
 from utils.losses.classification import SCORE_LOSSES, ScoreLoss
+from utils.losses.control_points import ControlPoints, control_points_from
 from utils.losses.correlation import correlation_loss
+from utils.losses.parameterized_ap import parameterized_ap_loss
 from utils.losses.ranking import ALRP, RankSort, alrp_loss, ap_loss, rank_sort_loss
 from utils.losses.ranking_score import RankedScores, RankingLoss
 
@@ -12,6 +14,7 @@ __all__ = [
     "SCORE_LOSSES",
     "BoxContext",
     "BoxLoss",
+    "ControlPoints",
     "RankSort",
     "RankedScores",
     "RankingLoss",
@@ -20,6 +23,8 @@ __all__ = [
     "alrp_loss",
     "ap_loss",
     "box_loss",
+    "control_points_from",
     "correlation_loss",
+    "parameterized_ap_loss",
     "rank_sort_loss",
 ]

@@ -106,7 +106,7 @@ def soft_rank(values: Tensor, strength: float = 1.0, *, regularization: str = "a
     regularisation of arXiv:2002.08871, equation 6, by the isotonic regression of its proposition 3.
 
     Args:
-        values: (P,), float32 or wider.
+        values: (P,) with P >= 1, float32 or wider.
         strength: > 0.
         regularization: ``absolute`` or ``relative``, as for :func:`correlation_loss`.
 
@@ -114,10 +114,7 @@ def soft_rank(values: Tensor, strength: float = 1.0, *, regularization: str = "a
         (P,) between -(P - 1) / 2 for the least value and (P - 1) / 2 for the greatest; the sum is 0.
     """
     if regularization == "relative":
-        centred = _centre(values)
-        deviation = centred.square().mean()
-        values = centred / torch.where(deviation == 0, 1, deviation).sqrt()
-        strength = strength * RELATIVE_STRENGTH / len(values)
+        values, strength = _standardise(values), strength * RELATIVE_STRENGTH / len(values)
     return _SoftRank.apply(values, strength)
 
 
@@ -128,32 +125,27 @@ class _SoftRank(torch.autograd.Function):
     def forward(ctx: FunctionCtx, values: Tensor, strength: float) -> Tensor:
         host = values.detach().cpu().double().numpy() / strength
         count = len(host)
-        if not np.isfinite(host).all():
-            order, bounds = np.arange(count), np.arange(count + 1)
-            ranks = np.full(count, np.nan)
-        else:
-            order = np.argsort(-host, kind="stable")
+        order = np.argsort(-host, kind="stable")
+        with np.errstate(invalid="ignore"):  # of values that are not finite, something becomes NaN here
             descending = host[order] - host[order[0]]
-            regression = isotonic_regression(descending - np.arange(count, 0, -1), increasing=False)
-            bounds = regression.blocks
+            bounds = isotonic_regression(descending - np.arange(count, 0, -1), increasing=False).blocks
             sizes = np.diff(bounds)
-            means = np.add.reduceat(descending, bounds[:-1]) / sizes
-            # the mean rank of a run is exact in floating point: beside it, small values are not rounded away
-            places = (count - bounds[:-1] - bounds[1:]) / 2
-            ranks = np.empty(count)
-            ranks[order] = (descending - np.repeat(means, sizes)) + np.repeat(places, sizes)
-        ctx.strength, ctx.num_runs = strength, len(bounds) - 1
-        run_of = np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))
-        ctx.save_for_backward(*(torch.from_numpy(index).to(values.device) for index in (order, run_of)))
-        return torch.from_numpy(ranks).to(values)
+            inside = descending - np.repeat(np.add.reduceat(descending, bounds[:-1]) / sizes, sizes)
+        # the mean rank of a run is exact in floating point: beside it, small values are not rounded away
+        places = (count - bounds[:-1] - bounds[1:]) / 2
+        ranks = np.empty(count)
+        ranks[order] = inside + np.repeat(places, sizes)
+        run_of = np.repeat(np.arange(len(sizes)), sizes)
+        ctx.strength = strength
+        ctx.save_for_backward(*(torch.from_numpy(index).to(values.device) for index in (order, run_of, sizes)))
+        return torch.from_numpy(ranks).to(values.dtype).to(values.device)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, None]:
-        order, run_of = ctx.saved_tensors
+        order, run_of, sizes = ctx.saved_tensors
         ordered = grad[order]
-        sums = ordered.new_zeros(ctx.num_runs).index_add(0, run_of, ordered)
-        means = sums / torch.bincount(run_of, minlength=ctx.num_runs)
+        means = torch.zeros_like(sizes, dtype=grad.dtype).index_add(0, run_of, ordered) / sizes
         grad_values = torch.empty_like(grad)
         grad_values[order] = (ordered - means[run_of]) / ctx.strength
         return grad_values, None
@@ -165,12 +157,18 @@ def _centre(values: Tensor) -> Tensor:
     return shifted - shifted.mean()
 
 
+def _standardise(values: Tensor) -> Tensor:
+    """Values less their mean, in standard deviations; 0 for equal ones."""
+    centred = _centre(values)
+    peak = centred.detach().abs().max()
+    centred = centred / torch.where(peak == 0, 1, peak)  # squares of tiny values would be 0
+    variance = centred.square().mean()
+    return centred / torch.where(variance == 0, 1, variance).sqrt()
+
+
 def _pearson(x: Tensor, y: Tensor) -> Tensor:
     """Correlation coefficient; 0 where one of the two is constant."""
-    x, y = _centre(x), _centre(y)
-    x, y = (v / torch.where(peak == 0, 1, peak) for v, peak in ((v, v.detach().abs().max()) for v in (x, y)))
-    squares = x.square().sum() * y.square().sum()
-    return (x * y).sum() / torch.where(squares == 0, 1, squares).sqrt()
+    return (_standardise(x) * _standardise(y)).mean()
 
 
 def _concordance(x: Tensor, y: Tensor) -> Tensor:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
+from utils.errors import ContradictionError, unknown_name
 from utils.losses.box.base import number
 from utils.losses.classification import SCORE_LOSSES
+from utils.losses.control_points import control_points_from
+from utils.losses.parameterized_ap import FORMS, parameterized_ap_loss
 from utils.losses.ranking import alrp_loss, ap_loss, rank_sort_loss
 
 
@@ -39,6 +43,7 @@ class RankingLoss:
         takes_box_error: whether it needs the box error of each positive, scaled to [0, 1].
         weighs_boxes: whether a box counts as much as its own score, Rank & Sort, section 4.
         averages_balance: whether self-balancing follows the means of the last epoch instead of each step's values.
+        ranks_globally: whether the scores of several processes can be ranked together.
     """
 
     def __init__(
@@ -50,12 +55,14 @@ class RankingLoss:
         takes_box_error: bool = False,
         weighs_boxes: bool = False,
         averages_balance: bool = False,
+        ranks_globally: bool = True,
     ) -> None:
         self.name = name
         self.part_names = part_names
         self.takes_box_error = takes_box_error
         self.weighs_boxes = weighs_boxes
         self.averages_balance = averages_balance
+        self.ranks_globally = ranks_globally
         self._rank = rank
 
     def __call__(
@@ -141,3 +148,43 @@ def build_alrp(delta: float = 0.5, tau: float = 0.5) -> RankingLoss:
         return RankedScores({"rank": loss.classification}, loss.localisation)
 
     return RankingLoss("alrp", ("rank",), rank, takes_box_error=True, averages_balance=True)
+
+
+@SCORE_LOSSES.register(
+    "parameterized_ap",
+    formula="mean of 1 - I1(u) + I3(u) sum H2 (1 - I2) / sum H1",
+    range=(0.0, 2.0),
+    paper="Tao et al., Searching Parameterized AP Loss, NeurIPS 2021, arXiv:2112.05138",
+    ranking=True,
+    settings=("control_points",),
+)
+def build_parameterized_ap(
+    control_points: Sequence[Sequence[Any]] | None = None, form: str = "searched"
+) -> RankingLoss:
+    """Parameterized AP loss: average precision with curves for steps, a loss of scores and boxes at once.
+
+    The IoU u of its equations is 1 - the box error scaled to [0, 1], with gradient: the IoU itself for the box loss
+    ``iou``.
+
+    Args:
+        control_points: five curves, which the form ``searched`` needs and the others have no use for.
+        form: ``searched`` | ``linear`` | ``square`` | ``sigmoid``.
+    """
+    if form not in FORMS:
+        raise unknown_name("form of parameterized_ap", form, FORMS)
+    if form == "searched":
+        if control_points is None:
+            raise ContradictionError(
+                "parameterized_ap: expected loss.control_points, five curves or a file that holds them"
+            )
+        control_points = control_points_from(control_points)
+    elif control_points is not None:
+        raise ContradictionError(
+            f"parameterized_ap: loss.control_points have no effect with form: {form}; leave them at null"
+        )
+
+    def rank(logits: Tensor, targets: Tensor, box_error: Tensor, _: bool) -> RankedScores:
+        ious = torch.zeros_like(logits).masked_scatter(targets > 0, 1 - box_error.to(logits))
+        return RankedScores({"rank": parameterized_ap_loss(logits, ious, targets.sign(), control_points, form=form)})
+
+    return RankingLoss("parameterized_ap", ("rank",), rank, takes_box_error=True, ranks_globally=False)

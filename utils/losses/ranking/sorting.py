@@ -50,8 +50,7 @@ class LowerQuality:
         self.num = len(scores)
         self.order = ious.argsort()
         self.num_blocks = 1 << max(-(-self.num // BLOCK) - 1, 0).bit_length()
-        # what fills up has no weight and the largest IoU, so no positive counts it
-        self.scores, self.ious = self._sorted(scores), self._sorted(ious, fill=torch.inf)
+        self.scores, self.ious = self._sorted(scores), self._sorted(ious)
 
     def sums(self, weights: Tensor) -> Tensor:
         """(K, P) for each positive i sum over IoU_k < IoU_i of w_k H(s_k - s_i), of K weights (K, P) at once."""
@@ -81,9 +80,9 @@ class LowerQuality:
             totals.view(shape)[:, 0] += torch.where(half.tied_low, untied, every)
         return self._unsorted(totals)
 
-    def _sorted(self, values: Tensor, fill: float = 0.0) -> Tensor:
-        """(..., P) in the order of the IoUs, and filled up to full blocks."""
-        return functional.pad(values[..., self.order], (0, self.num_blocks * BLOCK - self.num), value=fill)
+    def _sorted(self, values: Tensor) -> Tensor:
+        """(..., P) in the order of the IoUs, filled up to full blocks by zeros: what has no weight counts nowhere."""
+        return functional.pad(values[..., self.order], (0, self.num_blocks * BLOCK - self.num))
 
     def _unsorted(self, values: Tensor) -> Tensor:
         return torch.empty_like(values[..., : self.num]).index_copy_(-1, self.order, values[..., : self.num])

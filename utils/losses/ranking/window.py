@@ -1,8 +1,8 @@
 """Sums over all pairs of samples and windows, without the pairs: the primitive of every ranking loss.
 
-A window i covers the scores from ``low_i`` to ``high_i = low_i + width``. Its ramp rises through it from 0 to 1,
+A window i covers the scores from ``low_i`` to ``high_i = low_i + width_i``. Its ramp rises through it from 0 to 1,
 
-    r_i(n) = clamp((n - low_i) / width, 0, 1),
+    r_i(n) = clamp((n - low_i) / width_i, 0, 1),
 
 so that the step H(n - s) = clamp((n - s) / (2 delta) + 0.5, 0, 1) of the ranking losses is the ramp of the window
 [s - delta, s + delta). The 2P edges of P windows cut the axis into 2P + 1 buckets, in each of which a sum of ramps is
@@ -50,18 +50,18 @@ def accumulation_dtype(device: torch.device) -> torch.dtype:
 
 
 class Windows:
-    """P windows [low_i, low_i + width) of one width, ready to meet samples. Nothing here carries a gradient.
+    """P windows [low_i, low_i + width_i), ready to meet samples. Nothing here carries a gradient.
 
     Args:
         low: (..., P) lower edges, any float type.
-        width: above 0.
+        width: above 0: one for all, or (P,), which is taken at its word, to spare the round trip to the host.
 
     Raises:
-        ValueError: the width is not above 0.
+        ValueError: the one width is not above 0.
     """
 
-    def __init__(self, low: Tensor, width: float) -> None:
-        if not width > 0:
+    def __init__(self, low: Tensor, width: float | Tensor) -> None:
+        if not isinstance(width, Tensor) and not width > 0:
             raise ValueError(f"Expected windows of a width above 0 but got {width}")
         self.width = width
         self.num = low.shape[-1]
@@ -190,20 +190,18 @@ class Windows:
 
     def _polynomials(self, weights: Tensor, power: int) -> list[Tensor]:
         """Coefficients of 1, d (and d^2) in each bucket of sum_i w_i r_i(n)^power, each (..., 2P + 1)."""
-        weights = weights.detach().to(self._edges.dtype)
-        nothing = torch.zeros_like(weights)
-        edges = torch.zeros_like(self._edges)
-        opened = edges.scatter(-1, self._at, torch.cat((weights, nothing), dim=-1))
-        closed = edges.scatter(-1, self._at, torch.cat((nothing, weights), dim=-1))
-        gaps, covered = self._gaps / self.width, self._covered[..., 1:]
-        inside = torch.where(covered, (opened - closed).cumsum(dim=-1), 0)
-        ramp = _before(inside * gaps)
+        slopes = weights.detach().to(self._edges.dtype) / self.width
+        bends = slopes / self.width ** (power - 1)
+        edges, gaps, covered = torch.zeros_like(self._edges), self._gaps, self._covered[..., 1:]
+        steepest = edges.scatter(-1, self._at, torch.cat((bends, -bends), dim=-1)).cumsum(dim=-1)
+        steepest = torch.where(covered, steepest, 0)
+        risen = _before(steepest * gaps)
         if power == 1:
-            table = [ramp, inside / self.width]
+            table = [risen, steepest]
         else:
-            rising = torch.where(covered, ramp - closed.cumsum(dim=-1), 0)  # w_i r_i(edge) of the windows inside
-            square = _before(gaps * (2 * rising + inside * gaps))
-            table = [square, 2 * rising / self.width, inside / self.width**2]
+            closed = edges.scatter(-1, self._at, torch.cat((torch.zeros_like(slopes), slopes), dim=-1))
+            rising = torch.where(covered, risen - closed.cumsum(dim=-1), 0)  # w_i r_i(edge) / width_i, of those inside
+            table = [_before(gaps * (2 * rising + steepest * gaps)), 2 * rising, steepest]
         return [functional.pad(coefficient, (1, 0)) for coefficient in table]
 
 

@@ -179,6 +179,9 @@ def _prepare(options: SimpleNamespace) -> _Job:
             raise UserError("--calibrate: expected one checkpoint, since its maps are for its scores, but got several")
         points = operating_points(contents[0], files[0], "--calibrate")
         calibrations = class_calibrations(points, options.calibrate)
+        measured = points["measured"]
+        if (Path(measured["data"]).name, measured["task"]) == (description.file.name, options.task):
+            log.warning("the calibration was fitted to these very images: its errors come out too low")
     sizes = image_sizes(options.imgsz, options.task, contents[0], max(model.stride))
     return _Job(options, files, model, description, device, sizes, calibrations)
 

@@ -55,9 +55,7 @@ def test_softness_belongs_to_spearman() -> None:
     relative = {"correlation": "spearman", "regularization": "relative"}
     parts = [build(loss=loss)(raw, targets).parts["corr"] for loss in ({"correlation": "spearman"}, relative)]
     assert parts[0] != parts[1]
-    with pytest.raises(
-        UserError, match=r"regularization: relative has no effect with loss\.correlation: pearson"
-    ):
+    with pytest.raises(UserError, match=r"regularization: relative has no effect with loss\.correlation: pearson"):
         build(loss=relative | {"correlation": "pearson"})
     with pytest.raises(UserError, match=r"loss\.correlation_gain: 0\.5 has no effect with loss\.correlation: none"):
         build(loss={"correlation_gain": 0.5})

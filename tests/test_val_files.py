@@ -144,6 +144,7 @@ def test_thresholds_are_measured_stored_and_used(
     assert points["thresholds"][:2] == [None, None]
     assert detector.conf == [np.nextafter(blue, 0)] * 3
     calibrated = run_evaluate(tmp_path, own, calibrate="isotonic")
+    assert "the calibration was fitted to these very images" in caplog.text
     assert calibrated.metrics.map == result.metrics.map
     assert calibrated.metrics.reliability.d_ece < result.metrics.reliability.d_ece
     with pytest.raises(UserError, match="--save-thresholds: expected a threshold for each class"):

@@ -14,19 +14,23 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from models.loading import load_model
+from models.loading import load_networks
 from utils.config import CommandParser, increment_path, run_main, select_device, setup_logging
 from utils.datasets.letterbox import letterbox
 from utils.detection_files import DetectionFiles, check_screen
 from utils.errors import UserError, unknown_name
 from utils.image_size import DEFAULT_IMAGE_SIZE
 from utils.media import Frame, Source, frames_of
+from utils.metrics import apply_class_calibrations
+from utils.operating_points import AUTO, CALIBRATIONS, choose_operating_point
 from utils.postprocess import best_score, non_max_suppression, scale_boxes
+from utils.precision import decoding_type
 from utils.results import Result
 from utils.setting_checks import check_counts, check_fractions, warn_without
 from utils.stopwatch import Stopwatch
@@ -35,7 +39,6 @@ log = logging.getLogger(__name__)
 
 BOX_FORMS = (0, 1)  # of label files: YOLO's, Pascal VOC's
 UNAVAILABLE = {  # flags of YOLOv5's detect.py
-    "augment": "a larger --imgsz finds more small objects",
     "data": "class names are in the checkpoint",
     "dnn": "checkpoints of this program run in PyTorch",
     "update": "checkpoints are stripped when their training ends",
@@ -52,14 +55,17 @@ class Detector:
     Attributes:
         network: ``nn.Module`` in eval mode; images (B, 3, H, W) in [0, 1] to (B, N, 5 + C) decoded predictions.
         names: class index to name.
-        conf, iou, classes, agnostic, multi_label, max_det: as in ``utils.postprocess.non_max_suppression``.
+        conf, iou, classes, agnostic, multi_label, max_det: as in ``utils.postprocess.non_max_suppression``; ``conf`` is
+            compared with scores as the network gives them.
         image_size: pixels that the longer side of a picture is brought to, or (height, width) to fit into.
         half: run the network in 16 bits (float16 on a GPU, else bfloat16).
+        calibrations: maps from score to probability, one for each class, that scores go through before they are shown;
+            None shows them as they are. See ``utils.operating_points``.
     """
 
     network: nn.Module
     names: Mapping[int, str]
-    conf: float = 0.25
+    conf: float | Sequence[float] = 0.25
     iou: float = 0.45
     classes: Sequence[int] | None = None
     agnostic: bool = False
@@ -67,6 +73,7 @@ class Detector:
     max_det: int = 1000
     image_size: int | tuple[int, int] = DEFAULT_IMAGE_SIZE
     half: bool = False
+    calibrations: Sequence[Mapping[str, Any]] | None = None
 
     def __call__(self, source: Source | Sequence[Source], imgsz: int | tuple[int, int] | None = None) -> list[Result]:
         """Detect in every picture of a source.
@@ -107,8 +114,8 @@ class Detector:
         watch.lap("preprocess")
         half_type = torch.float16 if parameter.device.type == "cuda" else torch.bfloat16
         with torch.autocast(parameter.device.type, half_type, enabled=self.half):
-            predictions = self.network(images)
-        predictions = predictions.float()
+            raw = self.network.raw(images)
+        predictions = self.network.decode([level.to(decoding_type(parameter.device)) for level in raw])
         watch.lap("inference")
         (found,) = non_max_suppression(
             predictions,
@@ -119,13 +126,17 @@ class Detector:
             multi_label=self.multi_label,
             max_det=self.max_det,
         )
-        boxes = scale_boxes(found.boxes, geometry)
-        rows = torch.cat((boxes, found.scores[:, None], found.classes[:, None].float()), dim=1).cpu()
+        boxes, scores, labels = found._replace(boxes=scale_boxes(found.boxes, geometry))
+        if self.calibrations is not None:
+            probabilities = apply_class_calibrations(self.calibrations, scores.cpu().numpy(), labels.cpu().numpy())
+            scores = torch.from_numpy(probabilities).to(boxes)
+        rows = torch.cat((boxes, scores[:, None], labels[:, None].to(boxes)), dim=1).float().cpu()
+        rows = rows[rows[:, 4].sort(descending=True, stable=True).indices]
         watch.lap("nms")
         return Result(
             path=frame.path,
             original_hw=frame.image.shape[:2],
-            boxes=rows.clone(),
+            boxes=rows,
             names=self.names,
             speed_ms={section: 1000 * seconds for section, seconds in watch.seconds.items()},
             best_score=best_score(predictions, self.classes, self.multi_label),
@@ -144,31 +155,58 @@ class Detector:
         return height, width
 
 
-def load(weights: str | Path, device: str | torch.device = "cpu") -> Detector:
+def load(
+    weights: str | Path | Sequence[str | Path],
+    device: str | torch.device = "cpu",
+    *,
+    conf: float | str = 0.25,
+    calibrate: str = "none",
+    augment: bool = False,
+) -> Detector:
     """Load a checkpoint for detection.
 
     Args:
-        weights: checkpoint file.
+        weights: checkpoint file, or several with the same classes, which are one ensemble.
         device: ``cpu``, ``0``, ``cuda:0``, ``mps``.
+        conf: least score of a detection; ``auto`` takes the LRP-optimal threshold of each class from the checkpoint.
+        calibrate: ``isotonic`` or ``platt`` shows probabilities for scores, by the map of each class in the checkpoint;
+            a number given as ``conf`` then is a probability. ``none`` shows scores as the network gives them.
+        augment: look at each image at three sizes, once mirrored.
 
     Raises:
-        UserError: no such file or device, or a file of another kind.
+        UserError: no such file or device, a file of another kind, other classes, or a checkpoint without what ``conf``
+            or ``calibrate`` asks for.
     """
+    return _load(weights, device, conf, calibrate, augment)[0]
+
+
+def _load(
+    weights: str | Path | Sequence[str | Path],
+    device: str | torch.device,
+    conf: float | str,
+    calibrate: str,
+    augment: bool,
+) -> tuple[Detector, str]:
+    """The detector, and what to tell of its thresholds."""
     device = device if isinstance(device, torch.device) else select_device(device)
-    network, checkpoint = load_model(weights, device)
-    return Detector(
-        network.to_channels_last(), network.names, image_size=checkpoint.get("image_size") or DEFAULT_IMAGE_SIZE
-    )
+    files = [weights] if isinstance(weights, str | Path) else list(weights)
+    network, contents = load_networks(files, device, augment)
+    point = choose_operating_point(contents, files, conf, calibrate)
+    size = contents[0].get("image_size") or DEFAULT_IMAGE_SIZE
+    detector = Detector(network, network.names, point.conf, image_size=size, calibrations=point.calibrations)
+    return detector, point.text
 
 
 def predict(
     *,
-    weights: str | Path,
+    weights: str | Path | Sequence[str | Path],
     source: Source | Sequence[Source] = "data/images",
     imgsz: int | Sequence[int] | None = None,
-    conf_thres: float = 0.25,
+    conf_thres: float | str = 0.25,
     iou_thres: float = 0.45,
     max_det: int = 1000,
+    calibrate: str = "none",
+    augment: bool = False,
     device: str = "",
     view_img: bool = False,
     save_txt: bool = False,
@@ -193,6 +231,7 @@ def predict(
     Args:
         source: as for :class:`Detector`.
         imgsz: one size, or height and width; None takes the training size.
+        conf_thres, calibrate, augment: as for :func:`load`.
         save_format: boxes of label files: 0 for ``x y w h`` (``xywhn``), 1 for corners in pixels.
 
     Returns:
@@ -202,13 +241,12 @@ def predict(
     Raises:
         UserError: a file or setting that cannot be right, or a source without a single readable picture.
     """
-    check_fractions(conf_thres=conf_thres, iou_thres=iou_thres)
+    check_fractions(iou_thres=iou_thres)
     check_counts(max_det=max_det, vid_stride=vid_stride, line_thickness=line_thickness)
-    _check_labels(save_txt, save_conf, save_format)
-    if view_img:
-        check_screen()
-    detector = load(weights, select_device(device))
-    detector.conf, detector.iou, detector.max_det = conf_thres, iou_thres, max_det
+    _check_output(save_txt, save_conf, save_format, view_img)
+    detector, thresholds = _load(weights, select_device(device), conf_thres, calibrate, augment)
+    log.info("%s", thresholds)
+    detector.iou, detector.max_det = iou_thres, max_det
     detector.classes, detector.agnostic, detector.half = classes, agnostic_nms, half
     files = DetectionFiles(
         lambda: increment_path(project, name, exist_ok),
@@ -227,20 +265,21 @@ def predict(
     results, totals = [], _Totals()
     with files:
         for result in detector.stream(source, _size(imgsz, detector), vid_stride):
-            log.info("%s: %s, %.1f ms", _label(result), result, sum(result.speed_ms.values()))
             totals.add(result)
             if not result.is_live:
                 results.append(dataclasses.replace(result, pixels=None))
             if not files.add(result):
                 break
-    totals.report(source, conf_thres, files.save_dir)
+    totals.report(source, thresholds, detector.calibrations is not None, files.save_dir)
     return results
 
 
-def _check_labels(save_txt: bool, save_conf: bool, save_format: int) -> None:
+def _check_output(save_txt: bool, save_conf: bool, save_format: int, view_img: bool) -> None:
     if save_format not in BOX_FORMS:
         raise unknown_name("save-format", save_format, BOX_FORMS)
     warn_without("--save-txt", save_txt, save_conf=save_conf, save_format=save_format)
+    if view_img:
+        check_screen()
 
 
 def _size(imgsz: int | Sequence[int] | None, detector: Detector) -> int | tuple[int, int]:
@@ -263,22 +302,28 @@ class _Totals:
         self.speed_ms: Counter[str] = Counter()
 
     def add(self, result: Result) -> None:
+        """Count a picture, and say what is in it."""
+        log.info("%s: %s, %.1f ms", _label(result), result, sum(result.speed_ms.values()))
         self.num_pictures += 1
         self.num_detections += len(result)
         self.best_score = max(self.best_score, result.best_score)
         self.speed_ms.update(result.speed_ms)
 
-    def report(self, source: object, conf_thres: float, folder: Path | None) -> None:
+    def report(self, source: object, thresholds: str, calibrated: bool, folder: Path | None) -> None:
         """Say how it went: a run without a picture is an error, one without a detection tells why."""
         if not self.num_pictures:
             raise UserError(f"{source}: expected at least one readable picture but found none")
         speed = ", ".join(f"{total / self.num_pictures:.1f} ms {section}" for section, total in self.speed_ms.items())
         log.info("speed per picture: %s", speed)
         if not self.num_detections:
-            threshold, best = conf_thres, self.best_score
-            log.info("nothing passed the confidence threshold %g: the highest score seen is %.3g", threshold, best)
+            best = f"{self.best_score:.3g}" + (" before calibration" if calibrated else "")
+            log.warning("nothing passed the %s: the highest score seen is %s", thresholds, best)
         if folder is not None:
             log.info("results are in %s", folder)
+
+
+def _threshold(text: str) -> float | str:
+    return text if text == AUTO else float(text)
 
 
 def make_parser() -> CommandParser:
@@ -287,12 +332,19 @@ def make_parser() -> CommandParser:
         prog="detect.py", description="Find objects in pictures and videos.", unavailable=UNAVAILABLE
     )
     add = parser.add_argument
-    add("--weights", required=True, help="checkpoint, for example runs/train/exp/weights/best.pt")
+    add("--weights", required=True, nargs="+", help="checkpoint, for example .../weights/best.pt; several: an ensemble")
     add("--source", help="image, folder, pattern, .txt list, video, camera number, stream (default data/images)")
     add("--imgsz", "--img", "--img-size", type=int, nargs="+", help="size, or height width (default: of the training)")
-    add("--conf-thres", type=float, help="least score of a detection (default 0.25)")
+    least = "least score of a detection, or 'auto': the best for each class as stored in the checkpoint (default 0.25)"
+    add("--conf-thres", type=_threshold, metavar="CONF", help=least)
     add("--iou-thres", type=float, help="overlap above which the lower of two boxes goes (default 0.45)")
     add("--max-det", type=int, help="detections per picture (default 1000)")
+    add(
+        "--calibrate",
+        choices=CALIBRATIONS,
+        help="show probabilities, by the map in the checkpoint (default none)",
+    )
+    add("--augment", action="store_true", help="look at each picture at three sizes, once mirrored")
     add("--device", help="cpu, 0, mps (default: the first GPU, else the CPU)")
     add("--view-img", action="store_true", help="show the pictures; q or Esc ends the run")
     add("--save-txt", action="store_true", help="write detections as labels/*.txt")

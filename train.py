@@ -23,7 +23,7 @@ from models.loading import load_model, model_from_weights, new_model
 from models.yolo import describe
 from utils import distributed
 from utils.autoanchor import fit_anchors
-from utils.checkpoint import load_checkpoint, save_checkpoint, strip_checkpoint
+from utils.checkpoint import add_to_checkpoint, load_checkpoint, save_checkpoint, strip_checkpoint
 from utils.commandline import images_bar, increment_path, run_main, select_device, setup_logging
 from utils.config import find_file, load_hyperparameters
 from utils.criterion import Criterion
@@ -33,6 +33,7 @@ from utils.image_size import fitting_image_size
 from utils.loss_settings import check_loss_settings
 from utils.metrics import Metrics
 from utils.network_input import rescale, to_network_input
+from utils.operating_points import KEY, fit_operating_points
 from utils.optim import ModelEMA, Schedule, build_optimizer, freeze
 from utils.plots import NUM_PLOTTED_BATCHES, plot_batch, plot_labels, plot_results
 from utils.precision import autocast_type
@@ -40,9 +41,10 @@ from utils.reproducibility import reproducible
 from utils.runlog import RunLog
 from utils.session import Session
 from utils.train_options import complete_options, make_parser, resumed_options
-from utils.train_report import TrainResult, data_text, epoch_line, finite_means, settings_text
+from utils.train_report import TrainResult, data_text, epoch_line, finite_means, metric_values, settings_text
+from utils.validation import Validation, validate
 from utils.validation_files import OutputFiles
-from val import Validation, iou_table, metrics_table, validate
+from utils.validation_report import iou_table, validation_table
 
 MAX_GRADIENT_NORM = 10.0
 CHECK_EVERY = 10  # iterations between looks at the losses, each of which waits for the device
@@ -304,12 +306,7 @@ def finish_epoch(session: Session, epoch: int, losses: Mapping[str, float], run_
         result = validate_average(session)
         metrics, record = result.metrics, result.metrics.to_dict()
         session.note_metrics(record)
-        values |= {
-            "metrics/precision": metrics.precision,
-            "metrics/recall": metrics.recall,
-            "metrics/mAP_0.5": metrics.map50,
-            "metrics/mAP_0.5:0.95": metrics.map,
-        } | {f"val/{name}_loss": value for name, value in result.losses.items()}
+        values |= metric_values(metrics) | {f"val/{name}_loss": value for name, value in result.losses.items()}
     improved = metrics is not None and metrics.fitness > session.best_fitness
     if improved:
         session.best_fitness, session.best_epoch = metrics.fitness, epoch
@@ -355,7 +352,7 @@ def finish(session: Session, epochs: int, started: float) -> TrainResult:
     for path in (last, best):
         strip_checkpoint(path)
     model, _ = load_model(best, session.device)
-    output = OutputFiles(save_dir, model.names, plots=not options.noplots)
+    output = OutputFiles(save_dir, session.val_loader.dataset, plots=not options.noplots)
     result = validate(
         model,
         session.val_loader,
@@ -364,11 +361,14 @@ def finish(session: Session, epochs: int, started: float) -> TrainResult:
         single_cls=options.single_cls,
         on_batch=output.add,
     )
+    output.finish(result.detections, result.evaluator, result.metrics)
+    measured = {"data": options.data, "task": "val", "imgsz": options.imgsz}
+    add_to_checkpoint(best, **{KEY: fit_operating_points(result.evaluator, result.metrics, measured)})
     if not options.noplots:
         plot_results(save_dir / "results.csv", save_dir / "results.png")
     minutes = (time.monotonic() - started) / 60
     log.info("\n%s (epoch %d) on the val split:", best, best_epoch + 1)
-    log.info("%s\n%s", metrics_table(result.metrics, per_class=1 < model.nc < 50), iou_table(result.metrics))
+    log.info("%s\n%s", validation_table(result.metrics, 1 < model.nc < 50), iou_table(result.metrics))
     log.info("%d epochs in %.1f minutes; results are in %s", epochs - session.start_epoch, minutes, save_dir)
     return TrainResult(save_dir, best, last, result.metrics, result.metrics.fitness, epochs, minutes)
 

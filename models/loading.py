@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from models.ensemble import Ensemble
+from models.test_time import TestTimeAugmented
 from models.yolo import DetectionModel, build_model
 from utils.checkpoint import load_checkpoint, transfer
 from utils.errors import UserError
@@ -44,6 +46,36 @@ def load_model(
     model.names = names
     model.to(device).eval().requires_grad_(False)
     return (model.fuse() if fuse else model), content
+
+
+def load_networks(
+    weights: str | Path | Sequence[str | Path], device: str | torch.device = "cpu", augment: bool = False
+) -> tuple[nn.Module, list[dict[str, Any]]]:
+    """Build what looks at the images: the network of a checkpoint, or of several as an ensemble.
+
+    Args:
+        weights: checkpoint file, or several of them with the same classes.
+        device: where the networks shall live.
+        augment: let each network see every image at three sizes, see ``models.test_time``.
+
+    Returns:
+        As :func:`load_model`, with weights stored channels last; and the content of each file.
+
+    Raises:
+        UserError: as :func:`load_model`; no file at all, or files whose classes differ.
+    """
+    files = [weights] if isinstance(weights, str | Path) else list(weights)
+    if not files:
+        raise UserError("weights: expected at least one checkpoint but got none")
+    networks, contents = zip(*(load_model(file, device) for file in files), strict=True)
+    first = networks[0].names
+    for file, network in zip(files, networks, strict=True):
+        if network.names != first:
+            theirs, ours = (", ".join(names.values()) for names in (first, network.names))
+            raise UserError(f"{file}: expected the classes of {files[0]} ({theirs}) but found {ours}")
+    members = [network.to_channels_last() for network in networks]
+    members = [TestTimeAugmented(network) for network in members] if augment else members
+    return (members[0] if len(members) == 1 else Ensemble(members)).eval(), list(contents)
 
 
 def new_model(

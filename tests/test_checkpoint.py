@@ -11,7 +11,14 @@ import torch
 from torch import nn
 
 from utils import checkpoint
-from utils.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint, strip_checkpoint, transfer
+from utils.checkpoint import (
+    add_to_checkpoint,
+    load_checkpoint,
+    newest_checkpoint,
+    save_checkpoint,
+    strip_checkpoint,
+    transfer,
+)
 from utils.errors import UserError
 
 GOLDEN_DIR = Path(os.environ.get("GOLDEN_DIR", Path(__file__).resolve().parents[2] / "shared" / "golden"))
@@ -181,6 +188,20 @@ def test_strip_keeps_the_averaged_weights_bit_for_bit_and_drops_the_rest(tmp_pat
     assert path.stat().st_size < size
     strip_checkpoint(path)
     assert torch.equal(load_checkpoint(path)["model"]["0.weight"], state["ema"]["0.weight"])
+
+
+def test_entries_are_added_in_place_and_outlive_the_stripping(tmp_path, state):
+    path = tmp_path / "best.pt"
+    save_checkpoint(path, {**state, "date": "2001-01-01"})
+    before = load_checkpoint(path)
+    points = {"thresholds": [0.25, None], "calibration": {"platt": [{"kind": "platt", "slope": 1.0}]}}
+    add_to_checkpoint(path, operating_points=points)
+    after = load_checkpoint(path)
+    assert after["operating_points"] == points
+    assert set(after) - set(before) == {"operating_points"} and after["date"] == "2001-01-01"
+    assert all(torch.equal(after["model"][name], value) for name, value in before["model"].items())
+    strip_checkpoint(path)
+    assert load_checkpoint(path)["operating_points"] == points
 
 
 def test_transfer_takes_what_fits_by_name_and_shape():

@@ -254,7 +254,8 @@ def test_no_detection_is_explained(
     results = run_predict(tmp_path, weights, folder, conf_thres=1.0, save_txt=True)
     best = max(result.best_score for result in results)
     assert 0 < best < 1
-    assert f"nothing passed the confidence threshold 1: the highest score seen is {best:.3g}" in caplog.text
+    warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert warnings == [f"nothing passed the confidence threshold 1: the highest score seen is {best:.3g}"]
     assert not (tmp_path / "runs" / "exp" / "labels").exists()
 
 
@@ -286,6 +287,7 @@ def test_video_in_video_out(tmp_path: Path, weights: Path, video: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"conf_thres": "best"}, "--conf-thres: expected a number from 0 to 1 or 'auto' but got 'best'"),
         ({"conf_thres": 2.0}, "--conf-thres: expected a number from 0 to 1 but got 2"),
         ({"vid_stride": 0}, "--vid-stride: expected a whole number from 1 on but got 0"),
         ({"classes": [3]}, "unknown class index '3'"),

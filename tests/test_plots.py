@@ -132,6 +132,27 @@ def test_detections_are_shown_from_the_confidence_threshold_on(tmp_path):
     assert has_colour(read(tmp_path / "pred.png"), class_colour(1))
 
 
+def test_thresholds_may_differ_by_class(tmp_path):
+    images = torch.full((1, 3, 200, 200), 100, dtype=torch.uint8)
+    boxes = torch.tensor([[20.0, 60.0, 80.0, 120.0], [110.0, 60.0, 180.0, 120.0]])
+    found = [Detections(boxes, torch.tensor([0.9, 2e-5]), torch.tensor([0, 1]))]
+    plot_batch(images, found, tmp_path / "pred.png", NAMES, conf_thres=[0.95, 1e-5])
+    picture = read(tmp_path / "pred.png")
+    assert has_colour(picture, class_colour(1)) and not has_colour(picture, class_colour(0))
+
+
+def test_labels_stand_on_the_left_of_detections(tmp_path):
+    images = torch.full((1, 3, 320, 320), 100, dtype=torch.uint8)
+    labels = torch.tensor([[0.0, 2.0, 0.5, 0.5, 0.5, 0.5]])
+    found = [Detections(torch.tensor([[80.0, 80.0, 240.0, 240.0]]), torch.tensor([0.9]), torch.tensor([1]))]
+    plot_batch(images, found, tmp_path / "pair.png", NAMES, beside=labels)
+    picture = read(tmp_path / "pair.png")
+    assert picture.shape == (320 + 4, 2 * 320 + 4, 3)
+    left, right = picture[:, :322], picture[:, 322:]
+    assert has_colour(left, class_colour(2)) and not has_colour(left, class_colour(1))
+    assert has_colour(right, class_colour(1)) and not has_colour(right, class_colour(2))
+
+
 def test_large_batches_are_cut_and_large_images_reduced(tmp_path):
     images = torch.zeros(20, 3, 640, 640, dtype=torch.uint8)
     plot_batch(images, torch.zeros(0, 6), tmp_path / "b.jpg", NAMES, [f"{'x' * 300}{i}.jpg" for i in range(20)], 16)

@@ -18,6 +18,10 @@ YOLOV5_HEADER = (
     "epoch,train/box_loss,train/obj_loss,train/cls_loss,metrics/precision,metrics/recall,metrics/mAP_0.5,"
     "metrics/mAP_0.5:0.95,val/box_loss,val/obj_loss,val/cls_loss,x/lr0,x/lr1,x/lr2"
 )
+OWN_COLUMNS = (
+    "metrics/mAP_0.75,metrics/mAP_0.8,metrics/mAP_0.9,"
+    "metrics/oLRP,metrics/oLRP_localisation,metrics/oLRP_false_positive,metrics/oLRP_false_negative"
+)
 
 
 def quiet_log(folder: Path, resume: bool = False) -> RunLog:
@@ -28,7 +32,7 @@ def test_columns_are_those_of_yolov5_without_padding(tmp_path):
     log = quiet_log(tmp_path)
     log.log(0, dict.fromkeys(COLUMNS[1:], 0.5))
     lines = log.csv_path.read_text().splitlines()
-    assert lines == [YOLOV5_HEADER, "0" + ",0.5" * 13]
+    assert lines == [f"{YOLOV5_HEADER},{OWN_COLUMNS}", "0" + ",0.5" * (13 + 7)]
 
 
 def test_values_come_back_in_single_precision(tmp_path):
@@ -82,13 +86,13 @@ def test_an_epoch_that_is_logged_again_is_replaced(tmp_path):
 
 
 def test_resuming_survives_a_half_written_line_and_padded_files(tmp_path):
-    header = ",".join(f"{name:^30}" for name in COLUMNS)
+    header = ",".join(f"{name:^30}" for name in YOLOV5_HEADER.split(","))
     rows = "\n".join(",".join(f"{value:>20}" for value in [epoch, *[0.25] * 13]) for epoch in range(2))
     (tmp_path / "results.csv").write_text(f"{header}\n{rows}\n{2:>20},{0.25:>20},{0.2:>5}")
     assert read_results(tmp_path / "results.csv")["x/lr2"].tolist()[:2] == [0.25, 0.25]
     log = quiet_log(tmp_path, resume=True)
     log.log(2, {"train/box_loss": 0.5})
-    assert log.csv_path.read_text().splitlines()[0] == YOLOV5_HEADER
+    assert log.csv_path.read_text().splitlines()[0] == f"{YOLOV5_HEADER},{OWN_COLUMNS}"
     assert read_results(log.csv_path)["train/box_loss"].tolist() == [0.25, 0.25, 0.5]
 
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -58,11 +59,13 @@ def test_a_run_leaves_what_it_promises(options: dict) -> None:
     present = {path.name for path in folder.iterdir()}
     assert {"opt.yaml", "hyp.yaml", "results.csv", "results.png", "labels.jpg", "weights"} <= present
     assert {"train_batch0.jpg", "val_batch0_labels.jpg", "val_batch0_pred.jpg"} <= present
+    assert {"PR_curve.png", "F1_curve.png", "confusion_matrix.png", "reliability_diagram.png"} <= present
     assert {path.name for path in (folder / "weights").iterdir()} == {"last.pt", "best.pt", "epoch0.pt", "epoch2.pt"}
 
     table = results(folder)
     assert tuple(table.columns[: len(COLUMNS)]) == COLUMNS and list(table["epoch"]) == [0, 1, 2]
-    assert (table.drop(columns=["metrics/precision", "metrics/recall"]).notna()).all().all()
+    undefined_without_hits = [f"metrics/oLRP_{part}" for part in ("localisation", "false_positive")]
+    assert table.drop(columns=["metrics/precision", "metrics/recall", *undefined_without_hits]).notna().all().all()
     opt, hyp = (yaml.safe_load((folder / name).read_text()) for name in ("opt.yaml", "hyp.yaml"))
     assert opt["batch_size"] == 2 and hyp["loss"]["box"] == "ciou" and hyp["lr0"] == 0.01
 
@@ -86,6 +89,9 @@ def test_best_checkpoint_validates_and_detects(options: dict, tmp_path: Path) ->
     assert again.metrics.map == done.metrics.map and again.metrics.map50 == done.metrics.map50
     found = detect.predict(weights=done.best, source=str(tmp_path / "set/images"), project=tmp_path / "d", device="cpu")
     assert len(found) == 4
+    points = torch.load(done.best, weights_only=True)["operating_points"]
+    expected = [None if np.isnan(value) else value for value in again.metrics.lrp.threshold.tolist()]
+    assert (points["thresholds"], points["measured"]["task"]) == (expected, "val")
 
 
 def test_equal_seeds_give_equal_runs_with_any_number_of_workers(options: dict) -> None:

@@ -10,6 +10,7 @@ Keys of a checkpoint (a run may add others):
     image_size     pixels
     epoch          last finished epoch, from 0; -1 in a stripped file, which cannot be resumed
     metrics, best_fitness, best_epoch
+    operating_points    thresholds and calibrations of the classes, see ``utils.operating_points``; may be missing
     format, date, git, versions            added on saving
 """
 
@@ -37,6 +38,7 @@ _FAMILY = FORMAT.partition("/")[0]
 _PROGRAM_FOLDER = Path(__file__).resolve().parent.parent
 _KEPT_WHEN_STRIPPED = (
     *("model", "cfg", "names", "hyp", "opt", "data", "image_size", "metrics", "best_fitness", "best_epoch"),
+    "operating_points",
     *("format", "date", "git", "versions"),
 )
 
@@ -101,6 +103,16 @@ def strip_checkpoint(path: str | Path) -> None:
     stripped["model"] = content.get("ema") or content["model"]
     stripped["epoch"] = -1
     save_checkpoint(path, stripped)
+
+
+def add_to_checkpoint(path: str | Path, **entries: Any) -> None:
+    """Put entries into a checkpoint, in place; everything else, its date included, stays as it is.
+
+    Args:
+        path: checkpoint file.
+        entries: plain data by key.
+    """
+    save_checkpoint(path, {**load_checkpoint(path), **entries})
 
 
 def transfer(

@@ -24,6 +24,7 @@ from utils.runlog import read_results
 from utils.structures import Detections
 
 NUM_PLOTTED_BATCHES = 3  # of training and of validation
+OLRP_PANEL = "oLRP and its parts (less is better)"
 _GOLDEN_RATIO = 0.618033988749895
 
 
@@ -71,6 +72,11 @@ def draw_boxes(
     return np.array(picture)
 
 
+def score_text(score: float) -> str:
+    """A score for a picture: two digits, and an exponent where these would hide how small it is."""
+    return f"{score:.2f}" if score >= 0.01 else f"{score:.0e}"
+
+
 def _draw_text(
     pen: ImageDraw.ImageDraw,
     text: str,
@@ -103,7 +109,8 @@ def plot_batch(
     names: Mapping[int, str],
     paths: Sequence[str] | None = None,
     max_images: int = 16,
-    conf_thres: float = 0.25,
+    conf_thres: float | Sequence[float] = 0.25,
+    beside: Tensor | None = None,
 ) -> None:
     """Save a batch as a grid of pictures with its labels, or with what was detected.
 
@@ -114,45 +121,59 @@ def plot_batch(
         names: class number to name.
         paths: B files that the images came from, for their titles.
         max_images: the first so many are shown.
-        conf_thres: detections with a lower score are not shown.
+        conf_thres: detections with a lower score are not shown; one number, or one for each class.
+        beside: labels like ``targets``, drawn on a copy of each image on its left.
     """
+    sides = [targets] if beside is None else [beside, targets]
     shown = images[:max_images].cpu().permute(0, 2, 3, 1).flip(-1).numpy()
     num_images, height, width = shown.shape[:3]
-    columns = math.ceil(math.sqrt(num_images))
+    columns = math.ceil(math.sqrt(num_images / len(sides)))
     side = max(height, width)
-    zoom = min(1920 / (columns * side), max(1.0, 320 / side))  # small images are enlarged, or texts would cover them
+    zoom = min(1920 / (columns * len(sides) * side), max(1.0, 320 / side))  # small ones grow, or texts would cover them
     cell_h, cell_w = max(1, round(height * zoom)), max(1, round(width * zoom))
     gap = 2
+    step_h, step_w = cell_h + gap, len(sides) * cell_w + gap
     rows = math.ceil(num_images / columns)
-    canvas = np.full((rows * (cell_h + gap) + gap, columns * (cell_w + gap) + gap, 3), 255, np.uint8)
+    canvas = np.full((rows * step_h + gap, columns * step_w + gap, 3), 255, np.uint8)
     for index, image in enumerate(shown):
-        boxes, classes, texts = _boxes_of(targets, index, names, conf_thres)
-        scale = (cell_w, cell_h) if isinstance(targets, Tensor) else (cell_w / width, cell_h / height)
         small = cv2.resize(image, (cell_w, cell_h), interpolation=cv2.INTER_AREA if zoom < 1 else cv2.INTER_LINEAR)
-        drawn = draw_boxes(small, boxes * np.tile(scale, 2), texts, classes)
+        drawn = [_annotated(small, boxes, index, names, conf_thres, (height, width)) for boxes in sides]
         if paths is not None:
-            drawn = _with_title(drawn, Path(paths[index]).name)
-        top, left = (
-            position * size + gap
-            for position, size in zip(divmod(index, columns), (cell_h + gap, cell_w + gap), strict=True)
-        )
-        canvas[top : top + cell_h, left : left + cell_w] = drawn
+            drawn[0] = _with_title(drawn[0], Path(paths[index]).name)
+        top, left = (place * step + gap for place, step in zip(divmod(index, columns), (step_h, step_w), strict=True))
+        canvas[top : top + cell_h, left : left + len(sides) * cell_w] = np.concatenate(drawn, axis=1)
     write_image(path, canvas)
 
 
+def _annotated(
+    image: np.ndarray,
+    targets: Tensor | Sequence[Detections],
+    index: int,
+    names: Mapping[int, str],
+    conf_thres: float | Sequence[float],
+    input_hw: tuple[int, int],
+) -> np.ndarray:
+    """The resized ``image``, of number ``index`` in its batch, with its boxes."""
+    boxes, classes, texts = _boxes_of(targets, index, names, conf_thres)
+    height, width = image.shape[:2]
+    scale = (width, height) if isinstance(targets, Tensor) else (width / input_hw[1], height / input_hw[0])
+    return draw_boxes(image, boxes * np.tile(scale, 2), texts, classes)
+
+
 def _boxes_of(
-    targets: Tensor | Sequence[Detections], index: int, names: Mapping[int, str], conf_thres: float
+    targets: Tensor | Sequence[Detections], index: int, names: Mapping[int, str], conf_thres: float | Sequence[float]
 ) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """Boxes (n, 4) ``xyxy`` in the unit of the targets, classes (n,) and texts of one image."""
     if isinstance(targets, Tensor):
         own = targets[targets[:, 0] == index].detach().cpu().float()
         classes = own[:, 1].long().numpy()
         return xywh_to_xyxy(own[:, 2:6]).numpy(), classes, [_name(names, number) for number in classes]
-    found = targets[index]
-    kept = found.scores >= conf_thres
-    classes, scores = found.classes[kept].cpu().numpy(), found.scores[kept].float().cpu().numpy()
-    texts = [f"{_name(names, number)} {score:.2f}" for number, score in zip(classes, scores, strict=True)]
-    return found.boxes[kept].float().cpu().numpy(), classes, texts
+    boxes, scores, classes = (column.cpu().numpy() for column in targets[index])
+    thresholds = np.asarray(conf_thres, dtype=np.float64)
+    kept = scores >= (thresholds[classes] if thresholds.ndim else thresholds)
+    boxes, scores, classes = boxes[kept], scores[kept], classes[kept]
+    texts = [f"{_name(names, number)} {score_text(score)}" for number, score in zip(classes, scores, strict=True)]
+    return boxes, classes, texts
 
 
 def _name(names: Mapping[int, str], number: int) -> str:
@@ -266,7 +287,7 @@ def plot_results(csv_path: str | Path, path: str | Path) -> None:
     Raises:
         UserError: the results cannot be read.
     """
-    results = read_results(csv_path)
+    results = read_results(csv_path).dropna(axis="columns", how="all")
     panels = _panels(list(results.columns))
     width = math.ceil(len(panels) / 2)
     figure = Figure(figsize=(4.2 * width, 7), layout="constrained")
@@ -275,12 +296,11 @@ def plot_results(csv_path: str | Path, path: str | Path) -> None:
         for position, (label, column) in enumerate(curves):
             drawn = results[["epoch", column]].dropna()
             # Curves that coincide, as two learning rates do, stay visible: the later one is thinner.
-            axes.plot(
-                drawn["epoch"], drawn[column], marker=".", markersize=4, linewidth=2.4 - 0.7 * position, label=label
-            )
+            line_width = max(1.0, 2.4 - 0.7 * position)
+            axes.plot(drawn["epoch"], drawn[column], marker=".", markersize=4, linewidth=line_width, label=label)
         axes.set(title=title, xlabel="epoch", xlim=(results["epoch"].min() - 0.5, results["epoch"].max() + 0.5))
         highest = results[[column for _, column in curves]].max(axis=None)
-        is_share = title in ("precision and recall", "mean average precision")
+        is_share = title in ("precision and recall", "mean average precision", OLRP_PANEL)
         axes.set_ylim(0, 1 if is_share else 1.08 * highest if 0 < highest < math.inf else None)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.grid(alpha=0.3)
@@ -298,7 +318,10 @@ def _panels(columns: Sequence[str]) -> dict[str, list[tuple[str, str]]]:
         if group in ("train", "val"):
             panels.setdefault(name.replace("_", " "), []).append((group, column))
     panels["precision and recall"] = [(name, f"metrics/{name}") for name in ("precision", "recall")]
-    panels["mean average precision"] = [("mAP50", "metrics/mAP_0.5"), ("mAP50-95", "metrics/mAP_0.5:0.95")]
+    levels = {"mAP50": "0.5", "mAP75": "0.75", "mAP90": "0.9", "mAP50-95": "0.5:0.95"}
+    panels["mean average precision"] = [(label, f"metrics/mAP_{level}") for label, level in levels.items()]
+    parts = {"oLRP": "", "1 - IoU": "_localisation", "wrong": "_false_positive", "missed": "_false_negative"}
+    panels[OLRP_PANEL] = [(label, f"metrics/oLRP{part}") for label, part in parts.items()]
     groups = {"x/lr0": "biases", "x/lr1": "weights", "x/lr2": "norm weights"}
     panels["learning rate"] = [(groups.get(column, column), column) for column in columns if column.startswith("x/")]
     present = {title: [curve for curve in curves if curve[1] in columns] for title, curves in panels.items()}

@@ -11,7 +11,7 @@ from torch import Tensor
 from utils.boxes import clip_boxes, xywh_to_xyxy
 from utils.structures import Detections, ImageGeometry
 
-MAX_CANDIDATES = 30_000  # rows of one image, best first, that enter the suppression
+MAX_CANDIDATES = 30_000  # rows of one image (or of a class of it), best first, that enter the suppression
 FIRST_TRY = 1_000  # rows to suppress before looking at more
 
 
@@ -19,7 +19,7 @@ FIRST_TRY = 1_000  # rows to suppress before looking at more
 def non_max_suppression(
     predictions: Tensor,
     *,
-    conf_thres: float = 0.25,
+    conf_thres: float | Sequence[float] = 0.25,
     iou_thres: float = 0.45,
     classes: Sequence[int] | None = None,
     agnostic: bool = False,
@@ -33,44 +33,159 @@ def non_max_suppression(
 
     Args:
         predictions: (B, N, 5 + C) decoded: x, y, w, h pixels, objectness and class probabilities in [0, 1].
-        conf_thres: objectness and score must both be above it.
+        conf_thres: objectness and score must both be above it; or C thresholds, one for each class.
         iou_thres: of two boxes that overlap more than this the lower score goes.
         classes: keep detections of these class indices alone, after each box got its class; None keeps all.
         agnostic: suppress across classes.
-        multi_label: one row for every class above ``conf_thres`` instead of the best class only.
+        multi_label: one row for every class above ``conf_thres`` instead of the best of these classes only.
         max_det: detections kept per image, best first.
 
     Returns:
-        B :class:`Detections` in pixels of the network input, float32, best first.
+        B :class:`Detections` in pixels of the network input, float32 or wider, best first.
 
     Raises:
-        ValueError: ``predictions`` is not of the shape above, or ``classes`` is empty.
+        ValueError: ``predictions`` is not of the shape above, thresholds are not C, or ``classes`` is empty.
     """
-    if predictions.ndim != 3 or predictions.shape[2] < 6:
-        raise ValueError(f"expected predictions of shape (B, N, 5 + C) but got {tuple(predictions.shape)}")
+    predictions = _checked(predictions)
     if classes is not None and not len(classes):
         raise ValueError("expected classes to hold at least one class index, or to be None, but got none")
-    if predictions.device.type == "mps":  # has no float64
-        predictions = predictions.cpu()
+    thresholds = _thresholds(conf_thres, predictions)
     found = []
     for image in predictions:
-        boxes, scores, labels = _candidates(image[image[:, 4] > conf_thres].float(), conf_thres, classes, multi_label)
+        boxes, scores, labels = _candidates(image[image[:, 4] > thresholds.min()], thresholds, classes, multi_label)
         keep = _survivors(boxes, scores, torch.zeros_like(labels) if agnostic else labels, iou_thres, max_det)
         found.append(Detections(boxes[keep], scores[keep], labels[keep]))
     return found
 
 
+@torch.no_grad()
+def best_per_class(
+    predictions: Tensor,
+    *,
+    conf_thres: float | Sequence[float] | Tensor = 0.0,
+    iou_thres: float = 0.6,
+    max_det: int = 100,
+) -> list[Detections]:
+    """The best of every class in every image: what an evaluation counts, whatever the scale of the scores.
+
+    Each class is suppressed on its own and keeps its ``max_det`` best survivors. Neither a threshold nor a cap that
+    classes share decides, so a network whose scores are all tiny, or all near one, is judged by their order alone.
+
+    Args:
+        predictions: (B, N, 5 + C) decoded, see :func:`non_max_suppression`.
+        conf_thres: scores must be above it; one number, or C.
+        iou_thres: of two boxes of a class that overlap more than this the lower score goes.
+        max_det: detections kept per image and class.
+
+    Returns:
+        B :class:`Detections` in pixels of the network input, float32 or wider, best first; at equal scores in the order
+        of classes, then of anchors.
+
+    Raises:
+        ValueError: ``predictions`` is not of the shape above, or thresholds are not C.
+    """
+    predictions = _checked(predictions)
+    thresholds = _thresholds(conf_thres, predictions)[:, None]
+    found = []
+    for image in predictions:
+        boxes = xywh_to_xyxy(image[:, :4])
+        usable = boxes.isfinite().all(dim=1)
+        scores = (image[:, 5:] * image[:, 4:5]).T
+        scores = scores.where((scores > thresholds) & usable, -1.0)  # NaN is never above
+        found.append(_best_of_image(boxes, scores.contiguous(), iou_thres, max_det))
+    return found
+
+
+def _best_of_image(boxes: Tensor, class_scores: Tensor, iou_thres: float, max_det: int) -> Detections:
+    """The best ``max_det`` survivors of each class.
+
+    Whether a row survives depends on the surviving rows above it alone. So the best rows of a class are tried first; if
+    too few survive, the suppressed ones are struck out and more are tried: the same rows as from all at once.
+
+    Args:
+        boxes: (N, 4) ``xyxy``.
+        class_scores: (C, N); negative where a box is no candidate. Changed in place.
+    """
+    num_classes, limit = len(class_scores), min(len(boxes), MAX_CANDIDATES)
+    nothing = torch.zeros(0, dtype=torch.int64, device=boxes.device)
+    parts = [(nothing, nothing)]
+    unfinished = torch.arange(num_classes, device=boxes.device) if limit else nothing
+    count = min(3 * max_det, limit)
+    while len(unfinished):
+        anchor, row, exhausted = _top_candidates(class_scores[unfinished], count)
+        label = unfinished[row]
+        keep = _suppress(boxes[anchor], class_scores[label, anchor], label, iou_thres)
+        survives = torch.zeros_like(label, dtype=torch.bool).index_fill_(0, keep, True)
+        class_scores[label[~survives], anchor[~survives]] = -1.0
+        anchor, label = anchor[keep], label[keep]
+        rank, survivors = _rank_in_class(label, num_classes)
+        finished = exhausted | (survivors[unfinished] >= max_det)
+        chosen = torch.isin(label, unfinished[finished]) & (rank < max_det)
+        parts.append((anchor[chosen], label[chosen]))
+        unfinished = unfinished[~finished]
+        count = min(count + count // 2, limit)
+    anchor, label = (torch.cat(column) for column in zip(*parts, strict=True))
+    scores = class_scores[label, anchor]
+    order = label.sort(stable=True).indices
+    order = order[scores[order].sort(descending=True, stable=True).indices]
+    return Detections(boxes[anchor[order]], scores[order], label[order])
+
+
+def _top_candidates(class_scores: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The ``count`` best of each class, class by class, best first; equal scores keep the order of the anchors.
+
+    Args:
+        class_scores: (c, N); negative for no candidate.
+        count: from 1 to N.
+
+    Returns:
+        anchors (k,), rows of ``class_scores`` (k,), and whether these are all candidates of each row, (c,) bool.
+    """
+    lowest = class_scores.topk(count, dim=1).values[:, -1:].clamp(min=0)
+    row, anchor = (class_scores >= lowest).nonzero(as_tuple=True)
+    order = class_scores[row, anchor].sort(descending=True, stable=True).indices
+    order = order[row[order].sort(stable=True).indices]
+    row, anchor = row[order], anchor[order]
+    rank, found = _rank_in_class(row, len(class_scores))
+    first = rank < count  # all but where scores tie
+    return anchor[first], row[first], (class_scores >= 0).sum(dim=1) <= found.clamp(max=count)
+
+
+def _rank_in_class(label: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
+    """Position (k,) of each row within its class, and rows of each class (C,); rows of a class are neighbours."""
+    counts = torch.bincount(label, minlength=num_classes)
+    return torch.arange(len(label), device=label.device) - (counts.cumsum(0) - counts)[label], counts
+
+
+def _checked(predictions: Tensor) -> Tensor:
+    """Predictions of the right shape in float32 or wider, on a device that has float64."""
+    if predictions.ndim != 3 or predictions.shape[2] < 6:
+        raise ValueError(f"expected predictions of shape (B, N, 5 + C) but got {tuple(predictions.shape)}")
+    predictions = predictions.to(torch.promote_types(predictions.dtype, torch.float32))
+    return predictions.cpu() if predictions.device.type == "mps" else predictions
+
+
+def _thresholds(conf_thres: float | Sequence[float] | Tensor, predictions: Tensor) -> Tensor:
+    """(C,) in the type and on the device of the predictions."""
+    num_classes = predictions.shape[2] - 5
+    given = torch.as_tensor(conf_thres, dtype=predictions.dtype, device=predictions.device)
+    if given.ndim and given.shape != (num_classes,):
+        raise ValueError(f"expected one threshold, or {num_classes} for the classes, but got {tuple(given.shape)}")
+    return given.expand(num_classes)
+
+
 def _candidates(
-    rows: Tensor, conf_thres: float, classes: Sequence[int] | None, multi_label: bool
+    rows: Tensor, thresholds: Tensor, classes: Sequence[int] | None, multi_label: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Boxes (n, 4) ``xyxy``, scores (n,) and classes (n,) above the threshold, best score first."""
+    """Boxes (n, 4) ``xyxy``, scores (n,) and classes (n,) above the thresholds, best score first."""
     class_scores = rows[:, 5:] * rows[:, 4:5]
+    passes = class_scores > thresholds
     if multi_label:
-        row, labels = (class_scores > conf_thres).nonzero(as_tuple=True)
+        row, labels = passes.nonzero(as_tuple=True)
         scores = class_scores[row, labels]
     else:
-        scores, labels = class_scores.max(dim=1)
-        row = (scores > conf_thres).nonzero(as_tuple=True)[0]
+        scores, labels = class_scores.where(passes, -1.0).max(dim=1)
+        row = (scores >= 0).nonzero(as_tuple=True)[0]
         scores, labels = scores[row], labels[row]
     if classes is not None:
         wanted = _is_wanted(labels, classes)

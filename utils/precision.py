@@ -41,6 +41,14 @@ def _best_type(device: torch.device) -> torch.dtype | None:
     return None
 
 
+def decoding_type(device: torch.device) -> torch.dtype:
+    """The type to decode raw outputs in: float64 where the device has it.
+
+    A ranking loss may drive logits to where neighbouring ones have the same probability in float32.
+    """
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
 def describe_type(dtype: torch.dtype | None) -> str:
     """The name to print."""
     return "float32" if dtype is None else f"{str(dtype).removeprefix('torch.')} autocast, losses in float32"

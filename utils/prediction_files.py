@@ -97,19 +97,17 @@ def category_ids(names: Sequence[str], coco_names: Sequence[str]) -> tuple[int, 
     return COCO_CATEGORY_IDS if list(names) == list(coco_names) else tuple(range(len(names)))
 
 
-def json_rows(detections: Detections, image: str | Path, categories: Sequence[int]) -> list[dict[str, Any]]:
+def json_rows(detections: Detections, image_id: int | str, categories: Sequence[int]) -> list[dict[str, Any]]:
     """COCO result rows with every digit of box and score: rounded scores tie, and ties change the AP.
 
     Args:
         detections: pixels of the original image.
-        image: its file; the stem is the image id, as a number where it is one.
+        image_id: of the image.
         categories: category number of each class.
 
     Returns:
         Mappings ``image_id``, ``category_id``, ``bbox`` (left, top, width, height in pixels), ``score``.
     """
-    stem = Path(image).stem
-    image_id = int(stem) if stem.isdecimal() else stem
     boxes = detections.boxes.double().cpu()
     boxes = torch.cat((boxes[:, :2], boxes[:, 2:] - boxes[:, :2]), dim=1).tolist()
     columns = boxes, detections.scores.tolist(), detections.classes.tolist()

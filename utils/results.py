@@ -15,7 +15,7 @@ from torch import Tensor
 from utils.boxes import clip_boxes, xyxy_to_xywh
 from utils.datasets.image_files import read_image
 from utils.errors import UserError
-from utils.plots import draw_boxes, write_image
+from utils.plots import draw_boxes, score_text, write_image
 from utils.structures import Detections
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ class Result:
         """The picture with its boxes, names and confidences drawn, (H, W, 3) uint8 BGR; a copy."""
         boxes, scores, classes = self.detections
         texts = [
-            "" if hide_labels else self.names[index] if hide_conf else f"{self.names[index]} {score:.2f}"
+            "" if hide_labels else self.names[index] if hide_conf else f"{self.names[index]} {score_text(score)}"
             for index, score in zip(classes.tolist(), scores.tolist(), strict=True)
         ]
         return draw_boxes(self.image, boxes, texts, classes, line_thickness)

@@ -23,6 +23,9 @@ COLUMNS = (
     *(f"metrics/{name}" for name in ("precision", "recall", "mAP_0.5", "mAP_0.5:0.95")),
     *(f"val/{part}_loss" for part in ("box", "obj", "cls")),
     *(f"x/lr{group}" for group in range(3)),
+    # ours, behind all of YOLOv5's
+    *(f"metrics/{name}" for name in ("mAP_0.75", "mAP_0.8", "mAP_0.9")),
+    *(f"metrics/{name}" for name in ("oLRP", "oLRP_localisation", "oLRP_false_positive", "oLRP_false_negative")),
 )
 
 log = logging.getLogger(__name__)

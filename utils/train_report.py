@@ -46,6 +46,24 @@ class TrainResult(NamedTuple):
     minutes: float
 
 
+def metric_values(metrics: Metrics) -> dict[str, float]:
+    """Metrics by column of results.csv; undefined ones are left out."""
+    values = {
+        "metrics/precision": metrics.precision,
+        "metrics/recall": metrics.recall,
+        "metrics/mAP_0.5": metrics.map50,
+        "metrics/mAP_0.5:0.95": metrics.map,
+        "metrics/mAP_0.75": metrics.map75,
+        "metrics/mAP_0.8": metrics.ap_at(0.8),
+        "metrics/mAP_0.9": metrics.ap_at(0.9),
+        "metrics/oLRP": metrics.olrp,
+        "metrics/oLRP_localisation": metrics.olrp_localisation,
+        "metrics/oLRP_false_positive": metrics.olrp_false_positive,
+        "metrics/oLRP_false_negative": metrics.olrp_false_negative,
+    }
+    return {name: value for name, value in values.items() if not math.isnan(value)}
+
+
 def settings_text(options: argparse.Namespace, hyp: Hyperparameters) -> str:
     """The resolved settings; flags that are off are left out."""
     shown = {name: value for name, value in vars(options).items() if value is not None and value is not False}

@@ -23,6 +23,7 @@ from utils.datasets.image_weights import image_weights
 from utils.datasets.randomness import count_repeats, sample_rng, weighted_order
 from utils.errors import UserError
 from utils.hyperparameters import Hyperparameters
+from utils.metrics import Metrics
 
 
 def rows(*classes: int) -> np.ndarray:
@@ -151,14 +152,20 @@ def test_a_loader_tells_its_data_set(description, quad: bool) -> None:
     assert not np.array_equal(images[0], images[1])
 
 
+def with_ap(metrics: Metrics, class_ap: list[float]) -> Metrics:
+    """The metrics with another AP for each class, equal at all IoU thresholds."""
+    curves = np.broadcast_to(np.array(class_ap)[:, None, None], metrics.precision_curves.shape)
+    return dataclasses.replace(metrics, precision_curves=curves)
+
+
 def let_it_learn(patch: pytest.MonkeyPatch) -> None:
     """Validations that find red better from step to step, and green never; a real network here finds nothing yet."""
     validate_average = train.validate_average
 
     def promising(session: train.Session) -> train.Validation:
         result = validate_average(session)
-        ap = np.repeat([[1 - 0.3 ** (session.ema.updates + 1)], [0.1], [0.5]], 10, axis=1)
-        return result._replace(metrics=dataclasses.replace(result.metrics, ap=ap))
+        ap = [1 - 0.3 ** (session.ema.updates + 1), 0.1, 0.5]
+        return result._replace(metrics=with_ap(result.metrics, ap))
 
     patch.setattr(train, "validate_average", promising)
 
@@ -252,9 +259,9 @@ def test_a_class_that_validation_lacks_counts_as_the_mean(options: dict, monkeyp
 
     def without_blue(session: train.Session) -> train.Validation:
         result = validate_average(session)
-        ap = np.repeat([[0.2], [0.6], [np.nan]], 10, axis=1)
+        ap = [0.2, 0.6, np.nan]
         sessions.append(session)
-        return result._replace(metrics=dataclasses.replace(result.metrics, ap=ap))
+        return result._replace(metrics=with_ap(result.metrics, ap))
 
     monkeypatch.setattr(train, "validate_average", without_blue)
     train.run(**options | {"epochs": 1})

@@ -36,15 +36,14 @@ class _JointLogits(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, objectness: Tensor, classes: Tensor) -> Tensor:
-        # e^-z = e^-c (1 + e^-o) + e^-o, and 1 + e^-o = 1 / sigmoid(o)
-        joint = torch.logaddexp(-functional.logsigmoid(objectness) - classes, -objectness).neg_()
-        ctx.save_for_backward(objectness, classes, joint)
-        return joint
+        ctx.save_for_backward(objectness, classes)
+        # e^-z = A + B with A = e^-c (1 + e^-o), B = e^-o; and 1 + e^-o = 1 / sigmoid(o)
+        return torch.logaddexp(-functional.logsigmoid(objectness) - classes, -objectness).neg_()
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
-        objectness, classes, joint = ctx.saved_tensors
-        log_rest = functional.logsigmoid(-joint)  # log(1 - p)
-        to_objectness = (functional.logsigmoid(-objectness) - log_rest).exp_().mul_(grad).sum(dim=-1, keepdim=True)
-        to_classes = (functional.logsigmoid(-classes) - log_rest).exp_().mul_(grad)
+        objectness, classes = ctx.saved_tensors
+        # dz/dc = A / (A + B), and dz/do = (A sigmoid(-o) + B) / (A + B) = 1 - sigmoid(o) dz/dc
+        to_classes = (-functional.logsigmoid(-objectness) - classes).sigmoid_().mul_(grad)
+        to_objectness = grad.sum(dim=-1, keepdim=True) - objectness.sigmoid() * to_classes.sum(dim=-1, keepdim=True)
         return to_objectness, to_classes

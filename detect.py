@@ -8,6 +8,7 @@ detector for pictures in memory.
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import logging
 import math
@@ -323,7 +324,10 @@ class _Totals:
 
 
 def _threshold(text: str) -> float | str:
-    return text if text == AUTO else float(text)
+    try:
+        return text if text == AUTO else float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected a number from 0 to 1 or {AUTO!r} but got {text!r}") from None
 
 
 def make_parser() -> CommandParser:

@@ -99,3 +99,9 @@ def test_calibrated_scores_are_shown_and_compared(
     assert torch.equal(calibrated.boxes[:, :4], plain.boxes[:, :4])
     (none,) = detect.load(stored, conf=1.0, calibrate=kind)(source)
     assert len(none) == 0
+
+
+def test_a_word_that_is_no_threshold_is_refused_on_the_command_line(capsys) -> None:
+    with pytest.raises(SystemExit):
+        detect.make_parser().given(["--weights", "best.pt", "--conf-thres", "autoo"])
+    assert "--conf-thres: expected a number from 0 to 1 or 'auto' but got 'autoo'" in capsys.readouterr().err

@@ -63,6 +63,7 @@ def train_one_epoch(session: Session, epoch: int) -> dict[str, float]:
     """
     options, device, network = session.options, session.device, session.network
     network.train()
+    session.criterion.train()
     session.train_loader.set_epoch(epoch)
     if options.image_weights:
         session.train_loader.weigh_images(session.class_ap)
@@ -332,6 +333,7 @@ def finish_epoch(session: Session, epoch: int, losses: Mapping[str, float], run_
 
 def validate_average(session: Session) -> Validation:
     """Measure the moving average of the weights on the validation split, in float32."""
+    session.criterion.eval()  # what it remembers is of training steps, and no other process takes part
     return validate(
         session.ema.model,
         session.val_loader,

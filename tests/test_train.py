@@ -271,7 +271,17 @@ def test_help_shows_the_defaults(capsys: pytest.CaptureFixture) -> None:
 
 
 @pytest.mark.slow
-def test_two_processes_equal_one_where_their_batches_do(options: dict, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("loss", "validating"),
+    [
+        ([], {"noval": True}),
+        (["loss={score: alrp, box: giou, rank_on: joint, rank_gain: 1.0, global_rank: true}"], {}),
+    ],
+    ids=["bce", "alrp ranked globally"],
+)
+def test_two_processes_equal_one_where_their_batches_do(
+    options: dict, tmp_path: Path, loss: list[str], validating: dict
+) -> None:
     """Twice the same picture, without augmentation: each process sees what one process sees, batch statistics too.
 
     Then gradients, averaged over two processes and counted for both, are those of one process up to rounding.
@@ -282,7 +292,8 @@ def test_two_processes_equal_one_where_their_batches_do(options: dict, tmp_path:
     for path in list((tmp_path / "set").glob("*/1.*")):
         (path.parent / f"2{path.suffix}").write_bytes(path.read_bytes())
     plain = ["mosaic=0", "hsv_h=0", "hsv_s=0", "hsv_v=0", "translate=0", "scale=0", "fliplr=0"]
-    options |= {"set": [*plain, "warmup_epochs=0"], "batch_size": 64, "amp": "off", "noval": True}  # steps each epoch
+    options |= {"set": [*plain, "warmup_epochs=0", *loss], "batch_size": 64, "amp": "off"}  # steps each epoch
+    options |= validating
     one = train.run(**options)
     flags = [part for name, value in options.items() for part in _flag(name, value)]
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from utils.distributed import all_gather_rows, rank, world_size
+from utils.distributed import all_gather_rows, known_to_all_processes, rank
 from utils.hyperparameters import Hyperparameters
 from utils.losses import correlation_loss
 from utils.matches import Matches
 
 
-class CorrelationPart:
+class CorrelationPart(nn.Module):
     """``loss.correlation_gain`` times a correlation loss.
 
     Args:
@@ -20,6 +20,7 @@ class CorrelationPart:
     """
 
     def __init__(self, hyp: Hyperparameters, joint: bool) -> None:
+        super().__init__()
         self.kind = hyp.loss.correlation
         self.gain = hyp.loss.correlation_gain
         self.softness = {
@@ -29,7 +30,7 @@ class CorrelationPart:
         self.joint = joint
         self.global_rank = hyp.loss.global_rank
 
-    def __call__(self, matches: Matches) -> Tensor:
+    def forward(self, matches: Matches) -> Tensor:
         """Scalar with gradient to the scores.
 
         Args:
@@ -38,11 +39,11 @@ class CorrelationPart:
         scores = matches.pred[:, 4].sigmoid()
         if self.joint:
             scores = scores * matches.pred[:, 5:].gather(1, matches.classes[:, None]).squeeze(1).sigmoid()
-        if not self.global_rank:
+        if not (self.global_rank and self.training):  # one process alone validates
             return self.gain * correlation_loss(scores, matches.iou, self.kind, **self.softness)
         columns = all_gather_rows(torch.stack((scores, matches.iou), dim=1))
         ious = torch.cat([column[:, 1] for column in columns])
         everyone = [column[:, 0] for column in columns]
         everyone[rank()] = scores  # those of this process, with gradient
         loss = self.gain * correlation_loss(torch.cat(everyone), ious, self.kind, **self.softness)
-        return loss.detach() + (loss - loss.detach()) * world_size()
+        return known_to_all_processes(loss)

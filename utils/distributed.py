@@ -101,6 +101,11 @@ def of_all_processes(share: Tensor) -> Tensor:
     return all_reduce_sum(share) + (share - share.detach()) * world_size()
 
 
+def known_to_all_processes(value: Tensor) -> Tensor:
+    """A scalar that every process has in full, with this process's gradient times their number, see above."""
+    return value.detach() + (value - value.detach()) * world_size()
+
+
 def all_gather_rows(tensor: Tensor) -> list[Tensor]:
     """The tensors (n, ...) of all processes in the order of their ranks, without gradient; each may have its own n.
 

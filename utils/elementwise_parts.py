@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from utils.class_part import ClassLoss
 from utils.distributed import of_all_processes, world_size
@@ -17,7 +17,7 @@ LEVEL_BALANCE = {3: (4.0, 1.0, 0.4)}
 LEVEL_BALANCE_OTHERWISE = (4.0, 1.0, 0.25, 0.06, 0.02)
 
 
-class ElementwiseParts:
+class ElementwiseParts(nn.Module):
     """Weighted parts ``box``, ``obj``, ``cls``.
 
     Args:
@@ -30,10 +30,11 @@ class ElementwiseParts:
     def __init__(
         self, score_loss: ScoreLoss, hyp: Hyperparameters, num_classes: int, num_levels: int, image_size: int
     ) -> None:
+        super().__init__()
         self.score_loss = score_loss
         self.class_loss = ClassLoss(score_loss, hyp, num_classes)
         self.objectness_weight = hyp.obj_pw
-        self.global_counts = hyp.loss.global_rank
+        self.global_rank = hyp.loss.global_rank
         self.gains = {
             "box": hyp.box * 3 / num_levels,
             "obj": hyp.obj * (image_size / 640) ** 2 * 3 / num_levels,
@@ -42,7 +43,7 @@ class ElementwiseParts:
         self.balance = LEVEL_BALANCE.get(num_levels, LEVEL_BALANCE_OTHERWISE[:num_levels])
         self._table: AnchorTable | None = None
 
-    def __call__(
+    def forward(
         self,
         flat: Tensor,
         table: AnchorTable,
@@ -60,16 +61,17 @@ class ElementwiseParts:
             box_loss, quality: (P,) box loss and objectness target of each.
             ignore: (B, N) bool, anchors that are neither positive nor negative, or None.
         """
+        together = self.global_rank and self.training  # one process alone validates
         # each level contributes the mean over its own positives
-        weight = level_weights(matches, table, self.global_counts)
+        weight = level_weights(matches, table, together)
         objectness = self._objectness(flat[..., 4], table, matches, quality, ignore)
         parts = {
             "box": (box_loss * weight).sum(),
-            "obj": objectness / world_size() if self.global_counts else objectness,
+            "obj": objectness / world_size() if together else objectness,
             "cls": (self.class_loss(matches) * weight).sum(),
         }
         weighted = {name: part * self.gains[name] for name, part in parts.items()}
-        return {name: of_all_processes(part) for name, part in weighted.items()} if self.global_counts else weighted
+        return {name: of_all_processes(part) for name, part in weighted.items()} if together else weighted
 
     def _objectness(
         self, logits: Tensor, table: AnchorTable, matches: Matches, quality: Tensor, ignore: Tensor | None

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from utils.class_part import ClassLoss
-from utils.distributed import all_reduce_sum, of_all_processes, world_size
+from utils.distributed import all_reduce_sum, known_to_all_processes, of_all_processes
 from utils.hyperparameters import Hyperparameters
 from utils.losses import SCORE_LOSSES, RankingLoss
 from utils.losses.joint_score import joint_logits
@@ -73,15 +73,20 @@ class RankingParts(nn.Module):
         logits, positive = self.scores(flat, matches)
         targets = self._targets(logits, positive, quality, ignore)
         low, high = self.box_range
-        ranked = self.ranking_loss(logits, targets, (box_loss - low) / (high - low), global_rank=self.global_rank)
+        ranked = self.ranking_loss(logits, targets, (box_loss - low) / (high - low), global_rank=self._together)
         parts = {name: self.rank_gain * self._shared(value) for name, value in ranked.parts.items()}
         box = self._shared(ranked.box) if ranked.box is not None else self._box(box_loss, logits[positive].detach())
         parts = {"box": box * self._box_weight(parts, box)} | parts
         if self.class_loss is not None:
-            weight = level_weights(matches, table, self.global_rank)
+            weight = level_weights(matches, table, self._together)
             classes = (self.class_loss(matches) * weight).sum() * self.class_gain
-            parts["cls"] = of_all_processes(classes) if self.global_rank else classes
+            parts["cls"] = of_all_processes(classes) if self._together else classes
         return parts
+
+    @property
+    def _together(self) -> bool:
+        """Whether the scores of all processes are ranked; one process alone validates."""
+        return self.global_rank and self.training
 
     def end_epoch(self) -> None:
         """The means of the epoch set the balance of the next."""
@@ -104,12 +109,12 @@ class RankingParts(nn.Module):
 
     def _shared(self, value: Tensor) -> Tensor:
         """A ranking part; one over all processes has its whole value in each, and only the gradient is shared."""
-        return value.detach() + (value - value.detach()) * world_size() if self.global_rank else value
+        return known_to_all_processes(value) if self._together else value
 
     def _box(self, box_loss: Tensor, logits: Tensor) -> Tensor:
         """Mean of the box losses; where the ranking loss says so, weighted by the scores."""
         weight = logits.sigmoid() if self.ranking_loss.weighs_boxes else torch.ones_like(box_loss)
-        if not self.global_rank:
+        if not self._together:
             return (box_loss * weight).sum() / weight.sum().clamp(min=torch.finfo(weight.dtype).tiny)
         total = all_reduce_sum(weight.sum()).clamp(min=torch.finfo(weight.dtype).tiny)
         return of_all_processes((box_loss * weight).sum() / total)

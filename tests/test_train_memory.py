@@ -1,4 +1,4 @@
-"""WIoU through a whole training: its running mean is in the checkpoints, and validation does not move it."""
+"""Losses with a memory through a whole training: it is in the checkpoints, and validation does not change it."""
 
 from __future__ import annotations
 
@@ -33,17 +33,26 @@ def test_an_interrupted_run_goes_on_with_the_same_mean(options: dict, monkeypatc
     assert same_weights(resumed.last, whole.last)
 
 
-def test_only_training_moves_the_mean(options: dict, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
-    """Two runs that differ in how often they validate have the same mean."""
+BALANCE = "parts.balance.ratio"
+
+
+@pytest.mark.parametrize(("preset", "key"), [("hyp.wiou.yaml", KEY), ("hyp.alrp.yaml", BALANCE)])
+def test_only_training_moves_the_mean(
+    options: dict,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+    preset: str,
+    key: str,
+) -> None:
+    """Two runs that differ in how often they validate have the same mean, of WIoU or of aLRP's self-balancing."""
     means: dict[bool, list[float]] = {False: [], True: []}
     one_epoch = train.train_one_epoch
 
     def watched(session: train.Session, epoch: int) -> dict:
         parts = one_epoch(session, epoch)
-        means[session.options.noval].append(float(session.criterion.state_dict()[KEY]))
+        means[session.options.noval].append(float(session.criterion.state_dict()[key]))
         return parts
 
     monkeypatch.setattr(train, "train_one_epoch", watched)
     for noval in (False, True):
-        train.run(**options | {"hyp": "hyp.wiou.yaml", "epochs": 2, "noval": noval})
-    assert means[False] == means[True] and means[True][1] < means[True][0] < 1
+        train.run(**options | {"hyp": preset, "epochs": 2, "noval": noval})
+    assert means[False] == means[True] and means[True][0] != means[True][1] and min(means[True]) > 0

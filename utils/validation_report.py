@@ -36,12 +36,13 @@ def validation_table(metrics: Metrics, per_class: bool = False) -> str:
 
 
 def iou_table(metrics: Metrics) -> str:
-    """The line of SCALoss's thresholds, AP at every IoU threshold, and how far scores are from probabilities."""
+    """The line of SCALoss's thresholds and of what scores mean, and AP at every IoU threshold."""
     chosen = "   ".join(f"AP{100 * t:.0f} {metrics.ap_at(t):.4g}" for t in SCALOSS_THRESHOLDS)
     thresholds = "".join(f"{t:>8.2f}" for t in metrics.iou_thresholds)
     values = "".join(f"{value:>8.4f}" for value in metrics.ap_per_iou)
     calibration = f"calibration error: LaECE {metrics.reliability.laece:.4g}, D-ECE {metrics.reliability.d_ece:.4g}"
-    return f"{chosen}   {calibration}\nAP per IoU threshold\n{'IoU':>8}{thresholds}\n{'AP':>8}{values}"
+    correlation = f"rank correlation of score and IoU: {metrics.score_iou_correlation:.4g}"
+    return f"{chosen}   {calibration}   {correlation}\nAP per IoU threshold\n{'IoU':>8}{thresholds}\n{'AP':>8}{values}"
 
 
 def _class_columns(metrics: Metrics) -> np.ndarray:

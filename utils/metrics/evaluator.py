@@ -16,6 +16,7 @@ from utils.metrics.matched_set import AREA_RANGES, MatchedSet
 from utils.metrics.outcomes import Outcomes
 from utils.metrics.reliability import reliability
 from utils.metrics.results import Metrics
+from utils.metrics.score_iou_correlation import score_iou_correlation
 from utils.metrics.tables import DetectionTable, GroundTruthTable, group_number, join_tables
 from utils.structures import Detections
 
@@ -157,6 +158,7 @@ class DetectionEvaluator:
             curves=confidence_curves(outcomes),
             lrp=lrp,
             reliability=reliability(outcomes, lrp.threshold),
+            class_score_iou_correlation=score_iou_correlation(outcomes),
             num_instances=num_instances,
             class_images=np.bincount(groups % self.num_classes, minlength=self.num_classes),
             num_images=len(self._images),

@@ -30,6 +30,8 @@ class Metrics:
         reliability: scores against precision at IoU 0.5, of the detections at or above their class's LRP-optimal
             threshold, as Kuzucu et al., "On Calibration of Object Detectors: Pitfalls, Evaluation and Baselines", ECCV
             2024, advise.
+        class_score_iou_correlation: (C,) Spearman's coefficient between the scores and the IoUs of the true
+            positives at IoU 0.5, NaN where it is not defined.
         num_instances: (C,) ground-truth boxes per class, without crowds and ignored ones.
         class_images: (C,) images that hold the class.
         num_images: images evaluated.
@@ -43,6 +45,7 @@ class Metrics:
     curves: ConfidenceCurves
     lrp: OptimalLRP
     reliability: Reliability
+    class_score_iou_correlation: np.ndarray
     num_instances: np.ndarray
     class_images: np.ndarray
     num_images: int
@@ -144,6 +147,11 @@ class Metrics:
         return _mean_or_nan(self.lrp.false_negative)
 
     @property
+    def score_iou_correlation(self) -> float:
+        """Mean of :attr:`class_score_iou_correlation` over the classes that have one, in [-1, 1]; NaN without any."""
+        return _mean_or_nan(self.class_score_iou_correlation)
+
+    @property
     def fitness(self) -> float:
         """What checkpoints are chosen by: 0.1 mAP50 + 0.9 mAP50-95."""
         return 0.1 * self.map50 + 0.9 * self.map
@@ -170,6 +178,7 @@ class Metrics:
             "olrp_false_negative": self.olrp_false_negative,
             "laece": self.reliability.laece,
             "d_ece": self.reliability.d_ece,
+            "score_iou_correlation": self.score_iou_correlation,
         }
         stats = self.coco_stats
         names = {"APs": "map_small", "APm": "map_medium", "APl": "map_large"}
@@ -198,6 +207,7 @@ class Metrics:
             "olrp_threshold": self.lrp.threshold,
             "f1_threshold": self.curves.f1_threshold,
             "laece": self.reliability.class_laece,
+            "score_iou_correlation": self.class_score_iou_correlation,
         }
         return {
             "class": index,

@@ -99,7 +99,8 @@ class RankingParts(nn.Module):
         if not self.joint:
             return flat[..., 4].reshape(-1), position
         num_classes = flat.shape[2] - 5
-        return joint_logits(flat[..., 4:5], flat[..., 5:]).view(-1), position * num_classes + matches.classes
+        _, objectness, classes = flat.split((4, 1, num_classes), dim=2)
+        return joint_logits(objectness, classes).view(-1), position * num_classes + matches.classes
 
     def _targets(self, logits: Tensor, positive: Tensor, quality: Tensor, ignore: Tensor | None) -> Tensor:
         targets = torch.zeros_like(logits)

@@ -1,7 +1,8 @@
 """Compare losses fairly: ``python study.py train --data D --cfg M --hyps hyp.iou.yaml hyp.sca.yaml --seeds 0 1 2``.
 
 Runs of one seed begin with the same weights and see the same batches in the same order: only the loss differs.
-``python study.py table`` prints what came out. :func:`run` and :func:`table` are the same from Python.
+``python study.py table`` prints what came out, ``python study.py plot`` draws it epoch by epoch. :func:`run`,
+:func:`table` and :func:`plot` are the same from Python.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from utils.datasets import read_data_yaml
 from utils.errors import UserError
 from utils.image_size import fitting_image_size
 from utils.reproducibility import reproducible
+from utils.study_curves import DEFAULT_CURVES, plot_study, read_curves
 from utils.study_rows import Row, append_row, find_row, read_rows
 from utils.study_runs import (
     StudyRun,
@@ -245,6 +247,32 @@ def table(
     return result.frame
 
 
+def plot(
+    *,
+    metric: Sequence[str] = DEFAULT_CURVES,
+    presets: Sequence[str] = (),
+    name: str = NAME,
+    project: str | Path = PROJECT,
+    output: str | Path | None = None,
+) -> Path:
+    """Draw metrics epoch by epoch: for each preset the mean over its seeds, with a band of the standard deviation.
+
+    Args:
+        metric: ``map``, ``map50``, ``map75``, ``ap80``, ``ap90``, ``olrp``, ``precision``, ``recall``, ``box_loss``.
+        presets: those to draw, in this order; empty is all.
+        name, project: the runs are in ``project/name/<preset>/<seed>``.
+        output: PNG; None is ``project/name/curves.png``.
+
+    Raises:
+        UserError: no runs, or an unknown metric or preset.
+    """
+    folder = Path(project) / name
+    path = folder / "curves.png" if output is None else Path(output)
+    plot_study(read_curves(folder, presets), [metric] if isinstance(metric, str) else metric, path)
+    log.info("curves are in %s", path)
+    return path
+
+
 def train_parser() -> CommandParser:
     """Flags of ``study.py train``: its own, and those of train.py."""
     parser = make_parser()
@@ -275,14 +303,29 @@ def table_parser() -> CommandParser:
     return parser
 
 
+def plot_parser() -> CommandParser:
+    """Flags of ``study.py plot``."""
+    parser = CommandParser(prog="study.py plot", description="Curves over epochs, mean and spread over seeds.")
+    add = parser.add_argument
+    add("--name", default=NAME, help="study below --project")
+    add("--project", default=PROJECT)
+    add("--metric", nargs="+", default=list(DEFAULT_CURVES), help="a panel each: map, map75, ap90, olrp, box_loss, ...")
+    add("--presets", nargs="+", default=[], help="those to draw, in this order (default: all)")
+    add("--output", help="PNG (default: curves.png of the study)")
+    return parser
+
+
 def main() -> None:
     """Run the command line."""
     setup_logging()
-    parser = CommandParser(prog="study.py", description="Compare losses: train a grid, then print its table.")
-    parser.add_argument("command", choices=("train", "table"), help="each has its own --help")
+    parser = CommandParser(prog="study.py", description="Compare losses: train a grid, then see its table and curves.")
+    parser.add_argument("command", choices=("train", "table", "plot"), help="each has its own --help")
     arguments = parser.parse_args(sys.argv[1:2])
     if arguments.command == "table":
         table(**table_parser().given(sys.argv[2:]))
+        return
+    if arguments.command == "plot":
+        plot(**plot_parser().given(sys.argv[2:]))
         return
     result = run(**train_parser().given(sys.argv[2:]))
     table(result.csv)

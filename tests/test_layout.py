@@ -120,6 +120,7 @@ MAY_IMPORT = {
     # many trainings
     "utils.study_rows": set(),
     "utils.study_table": {"utils.study_rows"},
+    "utils.study_curves": {"utils.datasets", "utils.runlog"},
     "utils.study_runs": {
         "utils.checkpoint",
         "utils.config",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -22,6 +23,8 @@ from utils.config import (
     setup_logging,
 )
 from utils.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[1]
 
 # ---- command line ---------------------------------------------------------------------------------------------------
 
@@ -160,6 +163,15 @@ def test_run_main_turns_user_errors_and_interrupts_into_exit_codes(capsys):
         assert capsys.readouterr().err == text
     with pytest.raises(ZeroDivisionError):  # a defect of ours keeps its traceback
         run_main(lambda: 1 / 0)
+
+
+def test_a_reader_that_leaves_ends_a_command_in_silence():
+    code = "from utils.commandline import run_main; run_main(lambda: [print('line', flush=True) for _ in range(10**5)])"
+    command = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT)
+    assert command.stdout.readline() == b"line\n"
+    command.stdout.close()
+    assert command.wait(timeout=60) == 141
+    assert command.stderr.read() == b""
 
 
 @pytest.fixture

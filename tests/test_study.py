@@ -327,6 +327,17 @@ def test_the_numbers_of_the_table(tmp_path: Path, caplog: pytest.LogCaptureFixtu
         study.table(tmp_path / "results.csv", metric=["map"], baseline="ciou")
 
 
+def test_of_errors_less_is_better() -> None:
+    names = ("olrp", "cell/olrp", "laece", "map")
+    better, worse = ({name: value for name in names} for value in (0.3, 0.4))
+    rows = [row("iou", 0, **worse), row("sca", 0, **better)]
+    result = build_table(rows, names)
+    assert [result.frame[f"{name} better"].iloc[1] for name in names] == [1, 1, 1, 0]
+    assert result.frame["olrp difference"].iloc[1] == pytest.approx(-0.1)
+    assert "Of olrp, cell/olrp, laece less is better" in result.markdown
+    assert "less is better" not in build_table(rows, ["map"]).markdown
+
+
 def test_six_seeds_may_be_significant() -> None:
     rows = [row(preset, seed, map=0.1 * seed) for seed in range(6) for preset in ("iou", "sca")]
     result = build_table(rows, ["map"])

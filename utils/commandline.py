@@ -160,7 +160,10 @@ def _checked_value(action: argparse.Action, value: Any, where: str) -> Any:
 
 
 def run_main(function: Callable[[], Any]) -> None:
-    """Run a command: a :class:`UserError` prints as one ``error:`` message and exits with 2, Ctrl-C exits with 130."""
+    """Run a command: a :class:`UserError` prints as one ``error:`` message and exits with 2, Ctrl-C exits with 130.
+
+    Where nobody reads on (``| head``) it ends in silence, with 141 as a shell would report it.
+    """
     try:
         function()
     except UserError as error:
@@ -169,6 +172,9 @@ def run_main(function: Callable[[], Any]) -> None:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still to be flushed goes there
+        sys.exit(141)
 
 
 class _ConsoleHandler(logging.Handler):

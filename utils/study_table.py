@@ -15,6 +15,7 @@ from utils.study_rows import KEY, ORIGIN, SETTINGS, Row
 DEFAULT_METRICS = ("map", "map50", "map75", "ap90")
 SETUP = ("data", "cfg", "image_size", "epochs", "options")  # only runs that share these are compared
 SEEDS_FOR_SIGNIFICANCE = 6
+ERRORS = {"olrp", "olrp_localisation", "olrp_false_positive", "olrp_false_negative", "laece", "d_ece"}  # less is better
 _MISSING = "missing"
 
 
@@ -35,6 +36,11 @@ def known_metrics(rows: Sequence[Row]) -> list[str]:
     """Columns of numbers that a run came out with; those of single classes hold a ``/``."""
     names = dict.fromkeys(name for row in rows for name in row if name not in (*KEY, *SETTINGS, *ORIGIN))
     return [name for name in names if any(_present(row, name) for row in rows)]
+
+
+def is_error(metric: str) -> bool:
+    """Whether less of a metric, or of that of one class (``cell/olrp``), is better."""
+    return metric.rpartition("/")[2] in ERRORS
 
 
 def build_table(rows: Sequence[Row], metrics: Sequence[str] = DEFAULT_METRICS, baseline: str = "") -> StudyTable:
@@ -105,12 +111,13 @@ def _record(preset: str, own: pd.DataFrame, first: pd.DataFrame, metrics: Sequen
         difference = pd.Series(dtype=float) if is_first else (own[name] - first[name]).dropna()
         counts.append(len(difference))
         some = len(difference) > 0
+        gain = -difference if is_error(name) else difference
         record |= {
             name: own[name].mean(),
             f"{name} std": own[name].std(ddof=1),
             f"{name} difference": difference.mean() if some else nan,
             f"{name} difference std": difference.std(ddof=1) if some else nan,
-            f"{name} better": int((difference > 0).sum()) if some else nan,
+            f"{name} better": int((gain > 0).sum()) if some else nan,
             f"{name} pairs": len(difference),
         }
     return record | {"least p": 2 / 2 ** min(counts) if min(counts) else nan}
@@ -156,6 +163,8 @@ def _notes(rows: Sequence[Row], records: Sequence[dict], metrics: Sequence[str])
     notes = [
         "Mean ± standard deviation (n - 1) over seeds; differences are taken seed by seed. Minutes are means of a run."
     ]
+    if errors := [name for name in metrics if is_error(name)]:
+        notes.append(f"Of {', '.join(errors)} less is better, and is counted so.")
     counts = [min(record[f"{name} pairs"] for name in metrics) for record in records[1:]]
     if few := sorted({count for count in counts if 0 < count < SEEDS_FOR_SIGNIFICANCE}):
         smallest = ", ".join(f"2/2^{count} = {2 / 2**count:g} with {count}" for count in few)

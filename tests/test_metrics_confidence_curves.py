@@ -73,6 +73,21 @@ def test_the_best_confidence_is_that_of_the_smoothed_mean():
     assert mean.argmax() != curves.best
 
 
+@pytest.mark.parametrize("place", [-9.0, 0.0, 9.0])
+def test_precision_and_recall_do_not_depend_on_where_the_scores_lie(place: float):
+    # Ranking losses train an order: all scores may lie below 0.001, or above 0.999.
+    outcomes = random_outcomes(4)
+    odds = np.linspace(2, -2, 110)[np.argsort(np.argsort(-outcomes.scores))] + place
+    curves = confidence_curves(outcomes._replace(scores=1 / (1 + np.exp(-odds))))
+    tp = np.cumsum(outcomes.correct[:80])
+    best = (2 * tp / (np.arange(1, 81) + 60)).max()
+    assert curves.f1[0, curves.best] == pytest.approx(best, abs=0.03)
+    reached = curves.recall[0] > 0
+    assert np.ptp(np.flatnonzero(reached)) > 500, "the curve fills its axis"
+    assert (np.diff(curves.confidence) > 0).all()
+
+
 def test_nothing_at_all():
-    curves = confidence_curves(Outcomes(*[np.zeros(0)] * 4, np.array([0, 0])))
+    nothing, none = np.zeros(0), np.zeros(0, dtype=bool)
+    curves = confidence_curves(Outcomes(nothing, np.zeros(0, dtype=np.int64), none, nothing, np.array([0, 0])))
     assert curves.best == 0 and np.isnan(curves.precision).all()

@@ -9,16 +9,15 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from scipy.special import expit, logit
 
 from utils.metrics import DetectionEvaluator, Metrics
+from utils.metrics.confidence_curves import LINEAR_RANGE, log_odds_axis
 from utils.metrics.outcomes import Outcomes
 from utils.plots import class_colour
 
 NUM_POINTS = 1000  # of a curve
 MAX_NAMED = 20  # classes with a colour and a name of their own; with more, the mean stands out among grey lines
 MAX_COUNTED = 30  # classes whose cells of the confusion matrix hold their numbers
-LINEAR_RANGE = (0.05, 0.95)  # thresholds within it are readable on an axis from 0 to 1
 
 
 def plot_metrics(evaluator: DetectionEvaluator, metrics: Metrics, folder: Path) -> None:
@@ -77,10 +76,7 @@ def _confidence_axis(scores: np.ndarray, thresholds: np.ndarray) -> tuple[np.nda
     low, high = LINEAR_RANGE
     if not len(known) or (known.min() >= low and known.max() <= high):
         return np.linspace(0, 1, NUM_POINTS), True
-    margin = np.finfo(np.float64).eps
-    odds = logit(np.clip(scores, margin, 1 - margin))
-    start, end = min(np.quantile(odds, 0.1), logit(known.min()) - 2), odds.max()
-    return expit(np.linspace(start, max(end, start + 1), NUM_POINTS)), False
+    return log_odds_axis(scores, known.min(), NUM_POINTS), False
 
 
 def _precision_and_recall(outcomes: Outcomes, confidence: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -22,19 +22,19 @@ import torch
 from torch import nn
 
 from models.loading import load_networks
-from utils.config import CommandParser, increment_path, run_main, select_device, setup_logging
+from utils.config.checks import check_counts, check_fractions, warn_without
+from utils.config.console import run_main, setup_logging
+from utils.config.parser import CommandParser
 from utils.datasets.letterbox import letterbox
-from utils.detection_files import DetectionFiles, check_screen
+from utils.detection.files import DetectionFiles, check_screen
+from utils.detection.result import Result
+from utils.detection.sources import Frame, Source, frames_of
 from utils.errors import UserError, unknown_name
-from utils.image_size import DEFAULT_IMAGE_SIZE
-from utils.media import Frame, Source, frames_of
+from utils.evaluation.operating_points import AUTO, CALIBRATIONS, choose_operating_point
+from utils.files import increment_path
+from utils.inference import DEFAULT_IMAGE_SIZE, Stopwatch, decoding_type, select_device
 from utils.metrics import apply_class_calibrations
-from utils.operating_points import AUTO, CALIBRATIONS, choose_operating_point
 from utils.postprocess import best_score, non_max_suppression, scale_boxes
-from utils.precision import decoding_type
-from utils.results import Result
-from utils.setting_checks import check_counts, check_fractions, warn_without
-from utils.stopwatch import Stopwatch
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ class Detector:
         image_size: pixels that the longer side of a picture is brought to, or (height, width) to fit into.
         half: run the network in 16 bits (float16 on a GPU, else bfloat16).
         calibrations: maps from score to probability, one for each class, that scores go through before they are shown;
-            None shows them as they are. See ``utils.operating_points``.
+            None shows them as they are. See ``utils.evaluation.operating_points``.
     """
 
     network: nn.Module
@@ -80,7 +80,7 @@ class Detector:
         """Detect in every picture of a source.
 
         Args:
-            source: file, folder, pattern, list file, video (see ``utils.media.find_media``); (H, W, 3) or (H, W) uint8
+            source: file, folder, pattern, list file, video (see ``utils.detection.sources``); (H, W, 3) or (H, W) uint8
                 numpy array, BGR as OpenCV reads it; PIL image; (3, H, W) or (B, 3, H, W) tensor, RGB, uint8 or
                 floating-point in [0, 1]; or a list of such.
             imgsz: image size for this call, see :attr:`image_size`.

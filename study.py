@@ -22,15 +22,15 @@ import train
 from models.loading import new_model
 from utils import distributed
 from utils.checkpoint import load_checkpoint
-from utils.commandline import CommandParser, run_main, setup_logging
-from utils.config import find_file
+from utils.config.console import run_main, setup_logging
+from utils.config.parser import CommandParser
 from utils.datasets import read_data_yaml
 from utils.errors import UserError
-from utils.image_size import fitting_image_size
-from utils.reproducibility import reproducible
-from utils.study_curves import DEFAULT_CURVES, plot_study, read_curves
-from utils.study_rows import Row, append_row, find_row, read_rows
-from utils.study_runs import (
+from utils.files import find_file
+from utils.inference import fitting_image_size
+from utils.study.curves import DEFAULT_CURVES, plot_study, read_curves
+from utils.study.rows import Row, append_row, find_row, read_rows
+from utils.study.runs import (
     StudyRun,
     begin_clock,
     load_presets,
@@ -40,8 +40,9 @@ from utils.study_runs import (
     row_of,
     run_settings,
 )
-from utils.study_table import DEFAULT_METRICS, build_table
-from utils.train_options import FREE_ON_RESUME, complete_options, make_parser
+from utils.study.table import DEFAULT_METRICS, build_table
+from utils.training.options import FREE_ON_RESUME, complete_options, make_parser
+from utils.training.reproducibility import reproducible
 
 PROJECT, NAME = "runs/study", "exp"
 # Options of train.py that the study itself decides, and what to write instead.
@@ -236,7 +237,7 @@ def table(
         baseline: preset that the others are compared to; empty is the first in the file.
 
     Returns:
-        the same as numbers, see :class:`utils.study_table.StudyTable`.
+        the same as numbers, see :class:`utils.study.table.StudyTable`.
 
     Raises:
         UserError: no CSV, or an unknown metric or preset.

@@ -22,29 +22,30 @@ from models import DetectionModel
 from models.loading import load_model, model_from_weights, new_model
 from models.yolo import describe
 from utils import distributed
-from utils.autoanchor import fit_anchors
 from utils.checkpoint import add_to_checkpoint, load_checkpoint, save_checkpoint, strip_checkpoint
-from utils.commandline import images_bar, increment_path, run_main, select_device, setup_logging
-from utils.config import find_file, load_hyperparameters
-from utils.criterion import Criterion
+from utils.config.console import images_bar, run_main, setup_logging
+from utils.config.hyperparameters import Hyperparameters
+from utils.config.loading import load_hyperparameters
+from utils.criterion.build import check_loss_settings
+from utils.criterion.criterion import Criterion
 from utils.datasets import DataDescription, DetectionDataset, build_loader, multi_scale_size, read_data_yaml
-from utils.hyperparameters import Hyperparameters
-from utils.image_size import fitting_image_size
-from utils.loss_settings import check_loss_settings
+from utils.evaluation.files import OutputFiles
+from utils.evaluation.loop import Validation, validate
+from utils.evaluation.operating_points import KEY, fit_operating_points
+from utils.evaluation.report import iou_table, validation_table
+from utils.files import find_file, increment_path
+from utils.inference import autocast_type, fitting_image_size, rescale, select_device, to_network_input
 from utils.metrics import Metrics
-from utils.network_input import rescale, to_network_input
-from utils.operating_points import KEY, fit_operating_points
-from utils.optim import ModelEMA, Schedule, build_optimizer, freeze
-from utils.plots import NUM_PLOTTED_BATCHES, plot_batch, plot_labels, plot_results
-from utils.precision import autocast_type
-from utils.reproducibility import reproducible
-from utils.runlog import RunLog
-from utils.session import Session
-from utils.train_options import complete_options, make_parser, resumed_options
-from utils.train_report import TrainResult, data_text, epoch_line, finite_means, metric_values, settings_text
-from utils.validation import Validation, validate
-from utils.validation_files import OutputFiles
-from utils.validation_report import iou_table, validation_table
+from utils.plots.boxes import NUM_PLOTTED_BATCHES, plot_batch
+from utils.plots.training import plot_labels, plot_results
+from utils.search.run import evolve
+from utils.training.anchors import fit_anchors
+from utils.training.log import RunLog
+from utils.training.optim import ModelEMA, Schedule, build_optimizer, freeze
+from utils.training.options import complete_options, make_parser, resumed_options
+from utils.training.report import TrainResult, data_text, epoch_line, finite_means, metric_values, settings_text
+from utils.training.reproducibility import reproducible
+from utils.training.session import Session
 
 MAX_GRADIENT_NORM = 10.0
 CHECK_EVERY = 10  # iterations between looks at the losses, each of which waits for the device
@@ -126,9 +127,7 @@ def run(*, on_epoch: Callable[[int, Metrics | None], None] | None = None, **opti
         UserError: an option, file, key or name that cannot be right.
     """
     if options.get("evolve") is not None:
-        from search import evolve  # the one import upwards: only here, when it is asked for
-
-        return evolve(options)
+        return evolve(run, options)
     started = time.monotonic()
     checkpoint, save_dir = None, None
     if options.get("resume"):

@@ -20,12 +20,15 @@ from torch import nn
 
 from models.loading import class_names, load_networks
 from utils.checkpoint import add_to_checkpoint
-from utils.coco_files import published_annotations
-from utils.config import CommandParser, increment_path, run_main, select_device, setup_logging
+from utils.config.console import run_main, setup_logging
+from utils.config.parser import CommandParser
 from utils.datasets import DataDescription, DetectionDataset, Loader, build_loader, read_data_yaml
 from utils.errors import UserError
-from utils.metrics import Metrics
-from utils.operating_points import (
+from utils.evaluation.coco_json import published_annotations
+from utils.evaluation.files import OutputFiles
+from utils.evaluation.image_sizes import study_row, write_study
+from utils.evaluation.loop import Validation, validate
+from utils.evaluation.operating_points import (
     CALIBRATIONS,
     KEY,
     class_calibrations,
@@ -33,11 +36,12 @@ from utils.operating_points import (
     operating_points,
     with_calibration,
 )
-from utils.size_study import study_row, write_study
-from utils.validation import Validation, validate
-from utils.validation_files import OutputFiles, ValidatedBatch
-from utils.validation_report import iou_table, validation_table
-from utils.validation_settings import SPLIT_TASKS, TASKS, check_classes, check_options, data_file, image_sizes
+from utils.evaluation.options import SPLIT_TASKS, TASKS, check_classes, check_options, data_file, image_sizes
+from utils.evaluation.report import iou_table, validation_table
+from utils.files import increment_path
+from utils.inference import select_device
+from utils.metrics import Metrics
+from utils.structures import ValidatedBatch
 
 log = logging.getLogger(__name__)
 

@@ -14,8 +14,9 @@ import argparse
 import torch
 from torch import Tensor
 
-from utils.config import ROOT, load_hyperparameters
-from utils.criterion import Criterion
+from utils.config.loading import load_hyperparameters
+from utils.criterion.criterion import Criterion
+from utils.files import ROOT
 
 STRIDES = (8, 16, 32)
 ANCHORS = torch.tensor(

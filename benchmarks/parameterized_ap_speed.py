@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from utils.losses import parameterized_ap_loss
-from utils.losses.parameterized_ap import FORMS
+from utils.losses.ranking.parameterized_ap import FORMS
 
 ROOT = Path(__file__).resolve().parents[1]
 CURVE = [[0.0, 0.0], [0.2, 0.1], [0.4, 0.3], [0.6, 0.5], [0.8, 0.8], [1.0, 1.0]]

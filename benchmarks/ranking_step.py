@@ -22,10 +22,9 @@ from torch import Tensor, nn
 
 from benchmarks.ranking_speed import memory_of, seconds
 from models import build_model
-from utils.commandline import select_device
-from utils.config import load_hyperparameters
-from utils.criterion import Criterion
-from utils.precision import autocast_type
+from utils.config.loading import load_hyperparameters
+from utils.criterion.criterion import Criterion
+from utils.inference import autocast_type, select_device
 
 HYPS = ("hyp.scratch-low.yaml", "hyp.rs.yaml", "hyp.alrp.yaml", "hyp.ap.yaml")
 

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from models.layers import Conv
+from utils.config.yaml_files import parse_yaml
 from utils.errors import UserError, unknown_name
-from utils.yaml_files import parse_yaml
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     f"nn.{kind.__name__}": kind

@@ -14,8 +14,8 @@ import torch
 
 from models.activation import activation_builder, set_activation
 from models.rows import MISFITS, PARTS, build_layers, check_anchors, is_whole, read_rows
+from utils.config.yaml_files import key_lines, load_yaml
 from utils.errors import UserError, unknown_name
-from utils.yaml_files import key_lines, load_yaml
 
 __all__ = ["build_layers", "read_architecture", "set_activation"]
 

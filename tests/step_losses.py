@@ -18,10 +18,10 @@ from torch import Tensor
 
 from models import build_model
 from utils.assigners import ASSIGNERS
-from utils.criterion import Criterion
-from utils.hyperparameters import Hyperparameters
+from utils.config.hyperparameters import Hyperparameters
+from utils.criterion.criterion import Criterion
 from utils.losses import BOX_LOSSES, SCORE_LOSSES
-from utils.optim import build_optimizer
+from utils.training.optim import build_optimizer
 
 FILE = Path(__file__).with_name("data") / "step_losses.csv"
 STEPS, BATCH, SIDE, CLASSES, OBJECTS = 20, 2, 64, 3, 6

@@ -22,7 +22,7 @@ from tests.assigner_scenes import (
 )
 from utils.assigners import ASSIGNERS, best_iou
 from utils.boxes import decode_predictions, flatten_levels
-from utils.criterion import Criterion
+from utils.criterion.criterion import Criterion
 from utils.errors import UserError
 
 Place = tuple[int, int, int, int, int]  # image, level, anchor, row, column

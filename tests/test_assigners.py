@@ -7,10 +7,10 @@ import torch
 
 from tests.assigner_scenes import ANCHORS, GRIDS, STRIDES, random_targets, table_of
 from utils.assigners import ASSIGNERS
-from utils.criterion import Criterion
+from utils.config.hyperparameters import Hyperparameters
+from utils.criterion.build import check_loss_settings
+from utils.criterion.criterion import Criterion
 from utils.errors import UserError
-from utils.hyperparameters import Hyperparameters
-from utils.loss_settings import check_loss_settings
 
 
 def random_maps(images: int = 3, classes: int = 3) -> list[torch.Tensor]:

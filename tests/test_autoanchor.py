@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from utils.autoanchor import anchor_fit, auto_anchor, evolve_anchors, object_sizes
+from utils.training.anchors import anchor_fit, auto_anchor, evolve_anchors, object_sizes
 
 ANCHORS = torch.tensor([[[10.0, 13], [16, 30]], [[62, 45], [59, 119]]])
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from utils.class_budget import ClassBudget
+from utils.evaluation.budget import ClassBudget
 from utils.postprocess import best_per_class
 from utils.structures import Detections
 

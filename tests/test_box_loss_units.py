@@ -8,7 +8,7 @@ import torch
 from tests.box_cases import NAMES, SETTINGS, build, has_similarity, label, random_pairs
 from tests.test_criterion import ANCHORS, STRIDES, scene
 from tests.test_criterion import build as build_criterion
-from utils.criterion import Criterion
+from utils.criterion.criterion import Criterion
 from utils.errors import UserError
 from utils.losses import BoxContext, box_loss
 

@@ -12,17 +12,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from utils.commandline import images_bar
-from utils.config import (
-    CommandParser,
-    increment_path,
-    options_from,
-    progress_bar,
-    run_main,
-    select_device,
-    setup_logging,
-)
+from utils.config.console import images_bar, progress_bar, run_main, setup_logging
+from utils.config.parser import CommandParser, options_from
 from utils.errors import UserError
+from utils.files import increment_path
+from utils.inference import select_device
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -166,7 +160,9 @@ def test_run_main_turns_user_errors_and_interrupts_into_exit_codes(capsys):
 
 
 def test_a_reader_that_leaves_ends_a_command_in_silence():
-    code = "from utils.commandline import run_main; run_main(lambda: [print('line', flush=True) for _ in range(10**5)])"
+    code = (
+        "from utils.config.console import run_main; run_main(lambda: [print('line', flush=True) for _ in range(10**5)])"
+    )
     command = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT)
     assert command.stdout.readline() == b"line\n"
     command.stdout.close()

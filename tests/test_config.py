@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 
 from utils.assigners import ASSIGNERS
-from utils.config import find_file, key_lines, load_hyperparameters, load_yaml
+from utils.config.hyperparameters import Hyperparameters
+from utils.config.loading import load_hyperparameters
+from utils.config.yaml_files import key_lines, load_yaml
 from utils.errors import UserError
-from utils.hyperparameters import Hyperparameters
+from utils.files import find_file
 from utils.losses import BOX_LOSSES, SCORE_LOSSES
 
 

@@ -8,7 +8,7 @@ import torch
 
 from utils.errors import UserError
 from utils.losses import ControlPoints, control_points_from
-from utils.losses.control_points import interpolate
+from utils.losses.ranking.control_points import interpolate
 
 LINE = [[0, 0], [1, 1]]
 BENT = [[0, 0], [0.25, 0.75], [0.5, 0.75], [1, 1]]

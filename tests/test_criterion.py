@@ -9,10 +9,10 @@ from torch.nn import functional
 
 from tests.golden import load_cases
 from utils.boxes import build_anchor_table
-from utils.criterion import Criterion
+from utils.criterion.criterion import Criterion
+from utils.criterion.matches import cell_boxes
 from utils.errors import UserError
 from utils.losses import BOX_LOSSES, box_loss
-from utils.matches import cell_boxes
 
 CASES = ("v5n_nc3", "v5n_nc80", "tiny_nc1", "v5n_smooth", "v5n_rect", "v5n_empty")
 STRIDES = (8, 16, 32)
@@ -154,7 +154,7 @@ def test_gain_scales_its_own_part(gain: str) -> None:
 
 
 def _defaults() -> object:
-    from utils.hyperparameters import Hyperparameters
+    from utils.config.hyperparameters import Hyperparameters
 
     return Hyperparameters()
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from utils.datasets.voc_xml import read_voc_labels
-from utils.datasets.yolo_txt import label_path, read_yolo_labels
+from utils.datasets.formats.voc_xml import read_voc_labels
+from utils.datasets.formats.yolo_txt import label_path, read_yolo_labels
 from utils.errors import UserError
 
 NAMES = ("cat", "dog", "person")

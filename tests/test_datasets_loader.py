@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from utils.config.hyperparameters import Hyperparameters
 from utils.datasets import DetectionDataset, build_loader, collate, read_data_yaml
 from utils.errors import UserError
-from utils.hyperparameters import Hyperparameters
 from utils.structures import Batch
 
 REPOSITORY = Path(__file__).resolve().parents[1]

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from utils.config.hyperparameters import Hyperparameters
 from utils.datasets import DetectionDataset, read_data_yaml
 from utils.datasets import pixels as pixels_module
 from utils.datasets import scan as scan_module
 from utils.datasets.image_files import check_image, read_image
 from utils.errors import UserError
-from utils.hyperparameters import Hyperparameters
 
 
 @pytest.fixture

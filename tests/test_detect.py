@@ -16,9 +16,9 @@ from PIL import Image
 
 import detect
 from tests.painted_objects import NAMES, SCENES, SCORES, OracleNetwork, boxes_of, paint, write_checkpoint
+from utils.detection.result import Result
+from utils.detection.sources import read_media
 from utils.errors import UserError
-from utils.media import read_media
-from utils.results import Result
 
 NUM_FRAMES = 6
 

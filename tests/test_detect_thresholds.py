@@ -15,8 +15,8 @@ import torch
 import detect
 from tests.painted_objects import NAMES, paint, write_checkpoint
 from utils.checkpoint import add_to_checkpoint
+from utils.detection.result import Result
 from utils.errors import UserError
-from utils.results import Result
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,8 @@ import pytest
 
 import detect
 from tests.painted_objects import NAMES, OracleNetwork, paint
-from utils.detection_files import DetectionFiles
-from utils.prediction_files import FileStems
+from utils.detection.files import DetectionFiles
+from utils.label_files import FileStems
 
 
 @pytest.fixture

@@ -18,11 +18,11 @@ import train
 from tests.painted_objects import NAMES, write_data_set
 from tests.test_train import options, results, same_weights  # noqa: F401, options is a fixture
 from utils.checkpoint import load_checkpoint
+from utils.config.hyperparameters import Hyperparameters
 from utils.datasets import DetectionDataset, build_loader, read_data_yaml
 from utils.datasets.image_weights import image_weights
 from utils.datasets.randomness import count_repeats, sample_rng, weighted_order
 from utils.errors import UserError
-from utils.hyperparameters import Hyperparameters
 from utils.metrics import Metrics
 
 

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from utils.losses.joint_score import joint_logits
+from utils.criterion.joint_score import joint_logits
 
 
 def test_it_is_the_log_odds_of_the_product() -> None:

@@ -8,8 +8,8 @@ import cv2
 import pytest
 
 from tests.painted_objects import SCENES, paint
+from utils.detection.sources import find_media
 from utils.errors import UserError
-from utils.media import find_media
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from utils.metric_plots import plot_metrics
 from utils.metrics import DetectionEvaluator
-from utils.plots import class_colour
+from utils.plots.boxes import class_colour
+from utils.plots.metrics import plot_metrics
 from utils.structures import Detections
 
 FILES = {

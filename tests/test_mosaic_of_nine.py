@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from tests.painted_objects import write_data_set
+from utils.config.hyperparameters import Hyperparameters
 from utils.datasets import DetectionDataset, dataset, read_data_yaml
 from utils.datasets.mosaic import mosaic_of_nine
 from utils.datasets.objects import Objects, Polygons, join_objects
 from utils.datasets.randomness import sample_rng
-from utils.hyperparameters import Hyperparameters
 from utils.structures import Sample
 
 GREY = 114

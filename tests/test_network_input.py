@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from utils.network_input import rescale, to_network_input
+from utils.inference import rescale, to_network_input
 
 
 def test_bytes_become_fractions() -> None:

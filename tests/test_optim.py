@@ -6,9 +6,9 @@ import pytest
 from torch import nn
 
 from models import build_model
+from utils.config.hyperparameters import Hyperparameters
 from utils.errors import UserError
-from utils.hyperparameters import Hyperparameters
-from utils.optim import ModelEMA, Schedule, build_optimizer, freeze, full_accumulation, learning_rate_factor
+from utils.training.optim import ModelEMA, Schedule, build_optimizer, freeze, full_accumulation, learning_rate_factor
 
 HYP = Hyperparameters()
 

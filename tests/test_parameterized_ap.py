@@ -13,8 +13,9 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from utils.errors import UserError
-from utils.losses import parameterized_ap_loss, step_sums
-from utils.losses.parameterized_ap import FORMS
+from utils.losses import parameterized_ap_loss
+from utils.losses.ranking import step_sums
+from utils.losses.ranking.parameterized_ap import FORMS
 
 IDENTITY = [[[0, 0], [1, 1]]] * 5
 CURVES = [

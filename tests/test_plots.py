@@ -12,9 +12,10 @@ import pytest
 import torch
 
 from utils.errors import UserError
-from utils.plots import class_colour, draw_boxes, plot_batch, plot_labels, plot_results
-from utils.runlog import RunLog
+from utils.plots.boxes import class_colour, draw_boxes, plot_batch
+from utils.plots.training import plot_labels, plot_results
 from utils.structures import Detections
+from utils.training.log import RunLog
 
 NAMES = {0: "red cell", 1: "white cell", 2: "Größe"}
 

@@ -14,7 +14,8 @@ import val
 from tests.painted_objects import SCENES
 from tests.test_train import options, results  # noqa: F401, options is a fixture
 from utils.checkpoint import load_checkpoint
-from utils.config import ROOT, load_hyperparameters
+from utils.config.loading import load_hyperparameters
+from utils.files import ROOT
 
 PRESETS = sorted(path.name for path in (ROOT / "data" / "hyps").glob("*.yaml"))
 

@@ -7,9 +7,11 @@ import textwrap
 
 import pytest
 
-from utils.config import ROOT, load_hyperparameters, load_yaml
-from utils.hyperparameters import Hyperparameters
-from utils.loss_settings import build_losses, check_loss_settings
+from utils.config.hyperparameters import Hyperparameters
+from utils.config.loading import load_hyperparameters
+from utils.config.yaml_files import load_yaml
+from utils.criterion.build import build_losses, check_loss_settings
+from utils.files import ROOT
 from utils.losses import BOX_LOSSES, SCORE_LOSSES
 
 PRESETS = sorted((ROOT / "data" / "hyps").glob("*.yaml"))

@@ -13,13 +13,13 @@ import torch
 import train
 from tests.test_mosaic_of_nine import assert_labels_follow_pixels, painted_set
 from tests.test_train import options, results, same_weights  # noqa: F401, options is a fixture
-from utils.criterion import Criterion
+from utils.config.hyperparameters import Hyperparameters
+from utils.criterion.criterion import Criterion
 from utils.datasets import DetectionDataset, build_loader, read_data_yaml
 from utils.datasets.letterbox import rectangular_shapes
 from utils.datasets.quad import QuadDataset, enlarge, lay_out
 from utils.datasets.randomness import SampleKey
 from utils.errors import UserError
-from utils.hyperparameters import Hyperparameters
 from utils.structures import LossOutput, Sample
 
 STRIDE = 8  # of the finest level of the tiny network

@@ -8,11 +8,11 @@ import yaml
 
 from tests.test_criterion import ANCHORS, STRIDES, build, scene
 from utils.boxes import build_anchor_table, decode_predictions, flatten_levels
-from utils.config import load_hyperparameters
-from utils.criterion import Criterion
+from utils.config.loading import load_hyperparameters
+from utils.criterion.criterion import Criterion
+from utils.criterion.matches import best_per_anchor, gather_matches
 from utils.errors import UserError
 from utils.losses import alrp_loss, ap_loss, box_loss, parameterized_ap_loss, rank_sort_loss
-from utils.matches import best_per_anchor, gather_matches
 
 RANKING = ("ap", "alrp", "rs")
 POINTS = load_hyperparameters("hyp.pap-published.yaml").loss.control_points

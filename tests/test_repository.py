@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from utils.config import load_yaml
+from utils.config.yaml_files import load_yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -12,7 +12,7 @@ import torch
 import yaml
 
 from utils.errors import UserError
-from utils.runlog import COLUMNS, RunLog, read_results
+from utils.training.log import COLUMNS, RunLog, read_results
 
 YOLOV5_HEADER = (
     "epoch,train/box_loss,train/obj_loss,train/cls_loss,metrics/precision,metrics/recall,metrics/mAP_0.5,"

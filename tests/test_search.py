@@ -18,15 +18,15 @@ import yaml
 import search
 import train
 from tests.test_train import options  # noqa: F401, the fixture
-from utils.config import load_hyperparameters
+from utils.config.hyperparameters import Hyperparameters
+from utils.config.loading import load_hyperparameters
+from utils.criterion.build import check_loss_settings
 from utils.datasets import read_data_yaml
 from utils.datasets.image_files import list_images
 from utils.errors import DivergenceError, UserError
-from utils.hyperparameters import Hyperparameters
-from utils.loss_settings import check_loss_settings
 from utils.losses import control_points_from
-from utils.search_plan import make_plan, make_search_parser
-from utils.train_options import make_parser
+from utils.search.plan import make_plan, make_search_parser
+from utils.training.options import make_parser
 
 ROOT = Path(__file__).resolve().parents[1]
 Formula = Callable[[Hyperparameters, int], float]

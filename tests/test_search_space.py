@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from optuna.trial import FixedTrial
 
-from utils.config import load_hyperparameters
+from utils.config.hyperparameters import Hyperparameters
+from utils.config.loading import load_hyperparameters
 from utils.errors import UserError
-from utils.hyperparameters import Hyperparameters
-from utils.search_control_points import (
+from utils.search.control_points import (
     CURVES,
     X_LIMITS,
     Y_LIMITS,
@@ -21,7 +21,7 @@ from utils.search_control_points import (
     quantiles_of,
     rising,
 )
-from utils.search_space import LIMITS, hyp_space
+from utils.search.space import LIMITS, hyp_space
 
 # Gain, low, high of YOLOv5's --evolve; a gain of 0 is never mutated.
 EVOLVE = """

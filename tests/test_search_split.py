@@ -11,11 +11,11 @@ import pytest
 import yaml
 
 from tests.painted_objects import NAMES, write_data_set
-from utils.config import find_file
 from utils.datasets import DetectionDataset, read_data_yaml
 from utils.datasets.image_files import list_images
 from utils.errors import UserError
-from utils.search_split import hold_out
+from utils.files import find_file
+from utils.search.split import hold_out
 
 XML = """<annotation><object><name>{name}</name><bndbox>
 <xmin>1</xmin><ymin>1</ymin><xmax>20</xmax><ymax>30</ymax></bndbox></object></annotation>"""

@@ -15,18 +15,18 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from utils import search_study
+from utils.search import trials as search_trials
 from utils.errors import UserError
-from utils.search_study import open_study, places, quiet_optuna, run_trial
+from utils.search.trials import open_study, places, quiet_optuna, run_trial
 
 ROOT = Path(__file__).resolve().parents[1]
 START = {"x": 0.25}
 # A process of the search that is killed in its second trial.
 VICTIM = """
 import sys, time
-from utils import search_study
-search_study.HEARTBEAT, search_study.GRACE = 1, 2
-study = search_study.open_study(sys.argv[1], "s", 0, prune_after=None, start={"x": 0.25})
+from utils.search import trials as search_trials
+search_trials.HEARTBEAT, search_trials.GRACE = 1, 2
+study = search_trials.open_study(sys.argv[1], "s", 0, prune_after=None, start={"x": 0.25})
 def objective(trial):
     x = trial.suggest_float("x", 0, 1)
     if trial.number == 1:
@@ -34,7 +34,7 @@ def objective(trial):
         time.sleep(600)
     return x
 while True:
-    search_study.run_trial(study, objective, 6)
+    search_trials.run_trial(study, objective, 6)
 """
 
 
@@ -68,7 +68,7 @@ def tried(study: optuna.Study) -> list[dict]:
 
 def test_a_stopped_search_goes_on_as_if_it_had_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond the trials that are drawn without looking at results, here three."""
-    monkeypatch.setattr(search_study, "STARTUP_TRIALS", 3)
+    monkeypatch.setattr(search_trials, "STARTUP_TRIALS", 3)
     for name in ("whole", "parts", "other"):
         (tmp_path / name).mkdir()
     work(opened(tmp_path / "whole"), 5)
@@ -122,14 +122,14 @@ def test_who_comes_too_late_gives_its_place_back(tmp_path: Path) -> None:
 def test_a_trial_left_running_is_repeated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, signed: bool
 ) -> None:
-    monkeypatch.setattr(search_study, "GRACE", 1)
+    monkeypatch.setattr(search_trials, "GRACE", 1)
     study = opened(tmp_path)
     work(study, 2)
     with pytest.warns(UserWarning, match="Heartbeat"):
         lost = study.ask()
     drawn = lost.suggest_float("x", 0, 1)
     if signed:
-        lost.set_user_attr(search_study.WORKER, "elsewhere:7")
+        lost.set_user_attr(search_trials.WORKER, "elsewhere:7")
         study._storage.record_heartbeat(lost._trial_id)
     assert places(study, 4) == (2, True, (2,)), "it is believed alive for a while"
     begun = datetime.datetime.now()
@@ -144,8 +144,8 @@ def test_a_trial_left_running_is_repeated(
 
 
 def test_a_killed_process_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(search_study, "HEARTBEAT", 1)
-    monkeypatch.setattr(search_study, "GRACE", 2)
+    monkeypatch.setattr(search_trials, "HEARTBEAT", 1)
+    monkeypatch.setattr(search_trials, "GRACE", 2)
     url = f"sqlite:///{tmp_path / 'search.db'}"
     victim = subprocess.Popen([sys.executable, "-c", VICTIM, url], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     drawn = float(victim.stdout.readline().split()[1])
@@ -228,7 +228,7 @@ def test_pruning_counts_as_finished(tmp_path: Path) -> None:
     ],
 )
 def test_a_storage_that_cannot_be_used(url: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(search_study.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(search_trials.time, "sleep", lambda seconds: None)
     with pytest.raises(UserError, match=message) as error:
         open_study(url, "s", 0, prune_after=None, start=START)
     assert "secret" not in str(error.value)

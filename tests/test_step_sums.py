@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from utils.losses import step_sums
-from utils.losses.step_sums import Ramp, Step, sigmoid_sums, step_of
+from utils.losses.ranking import step_sums
+from utils.losses.ranking.step_sums import Ramp, Step, sigmoid_sums, step_of
 
 BENT = step_of(((0, 0), (0.3, 0.05), (0.35, 0.6), (0.8, 0.6), (1, 1)))  # slow, steep, flat, slow
 STEPS = {

@@ -16,13 +16,13 @@ import study
 import train
 from tests.test_train import options  # noqa: F401, the fixture
 from utils.checkpoint import load_checkpoint
-from utils.commandline import options_from
+from utils.config.hyperparameters import Hyperparameters
+from utils.config.parser import options_from
 from utils.errors import UserError
-from utils.hyperparameters import Hyperparameters
-from utils.study_rows import append_row, flat_metrics, read_rows
-from utils.study_runs import StudyRun, begin_clock, minutes_in_folder, run_settings
-from utils.study_table import build_table
-from utils.train_options import make_parser
+from utils.study.rows import append_row, flat_metrics, read_rows
+from utils.study.runs import StudyRun, begin_clock, minutes_in_folder, run_settings
+from utils.study.table import build_table
+from utils.training.options import make_parser
 
 VARYING = ("minutes", "date")
 ROOT = Path(__file__).resolve().parents[1]

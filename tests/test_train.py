@@ -18,7 +18,7 @@ import val
 from tests.painted_objects import write_data_set
 from utils.checkpoint import load_checkpoint
 from utils.errors import UserError
-from utils.runlog import COLUMNS
+from utils.training.log import COLUMNS
 
 CFG = {
     "anchors": [[20, 30, 40, 60], [60, 40, 80, 90]],

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
+from utils.config.hyperparameters import Hyperparameters
 from utils.datasets.colour import jitter_to_rgb
 from utils.datasets.copy_paste import copy_paste
 from utils.datasets.flip import random_flip
@@ -14,7 +15,6 @@ from utils.datasets.mosaic import mixup, mosaic
 from utils.datasets.objects import Objects, Polygons
 from utils.datasets.perspective import random_matrix, random_perspective
 from utils.datasets.randomness import epoch_order, multi_scale_size, sample_rng
-from utils.hyperparameters import Hyperparameters
 
 STILL = Hyperparameters(hsv_h=0, hsv_s=0, hsv_v=0, translate=0, scale=0, fliplr=0)
 

@@ -17,9 +17,9 @@ from torch import Tensor
 
 import val
 from tests.painted_objects import NAMES, SCENES, OracleNetwork, boxes_of, write_checkpoint, write_data_set
-from utils.config import select_device
 from utils.datasets import DetectionDataset, Loader, build_loader, read_data_yaml
 from utils.errors import UserError
+from utils.inference import select_device
 
 CPU = torch.device("cpu")
 

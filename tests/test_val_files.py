@@ -17,9 +17,10 @@ import detect
 import val
 from tests.painted_objects import NAMES, SCENES, boxes_of, paint, write_checkpoint, write_data_set
 from utils.checkpoint import add_to_checkpoint, load_checkpoint
-from utils.coco_files import image_ids
-from utils.config import ROOT, load_yaml
+from utils.config.yaml_files import load_yaml
 from utils.errors import UserError
+from utils.evaluation.coco_json import image_ids
+from utils.files import ROOT
 from utils.metrics import evaluate_coco
 
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from utils.evaluation.operating_points import fit_operating_points, scores_of_probability, with_calibration
+from utils.evaluation.report import COLUMNS, validation_table
 from utils.metrics import DetectionEvaluator, apply_calibration
-from utils.operating_points import fit_operating_points, scores_of_probability, with_calibration
 from utils.structures import Detections
-from utils.train_report import metric_values
-from utils.validation_report import COLUMNS, validation_table
+from utils.training.report import metric_values
 
 
 @pytest.fixture

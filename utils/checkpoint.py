@@ -10,7 +10,7 @@ Keys of a checkpoint (a run may add others):
     image_size     pixels
     epoch          last finished epoch, from 0; -1 in a stripped file, which cannot be resumed
     metrics, best_fitness, best_epoch
-    operating_points    thresholds and calibrations of the classes, see ``utils.operating_points``; may be missing
+    operating_points    thresholds and calibrations of the classes, utils/evaluation/operating_points.py; may be missing
     format, date, git, versions            added on saving
 """
 
@@ -19,10 +19,8 @@ from __future__ import annotations
 import datetime
 import functools
 import logging
-import os
 import platform
 import subprocess
-import tempfile
 import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -32,10 +30,10 @@ import torch
 from torch import Tensor
 
 from utils.errors import UserError, unknown_name
+from utils.files import ROOT, write_atomically
 
 FORMAT = "yolo-losses/1"
 _FAMILY = FORMAT.partition("/")[0]
-_PROGRAM_FOLDER = Path(__file__).resolve().parent.parent
 _KEPT_WHEN_STRIPPED = (
     *("model", "cfg", "names", "hyp", "opt", "data", "image_size", "metrics", "best_fitness", "best_epoch"),
     "operating_points",
@@ -49,27 +47,16 @@ def save_checkpoint(path: str | Path, state: Mapping[str, Any]) -> None:
     """Write a checkpoint. A run that dies meanwhile leaves the previous file as it was.
 
     Args:
-        path: file to write; its folder must exist.
+        path: file to write; its folder is made where missing.
         state: tensors, numbers, text, None, and mappings, lists and tuples of them.
 
     Raises:
         TypeError: another kind of value; the message names its key.
     """
-    path = Path(path)
     header = {"date": datetime.datetime.now().astimezone().isoformat(timespec="seconds"), "git": _git_commit()}
     header["versions"] = {"python": platform.python_version(), "torch": str(torch.__version__)}
     content = {**header, **_plain(state, ""), "format": FORMAT}
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp makes private files
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    write_atomically(path, functools.partial(torch.save, content))
 
 
 def load_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -198,17 +185,11 @@ def _foreign(path: Path, error: Exception) -> UserError:
 @functools.cache
 def _git_commit() -> str | None:
     """Commit of this program, None outside its own repository (not that of a repository around it)."""
-    if not (_PROGRAM_FOLDER / ".git").exists():
+    if not (ROOT / ".git").exists():
         return None
-    command = ["git", "-C", str(_PROGRAM_FOLDER), "rev-parse", "HEAD"]
+    command = ["git", "-C", str(ROOT), "rev-parse", "HEAD"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip() or None
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -136,3 +136,17 @@ class Detections(NamedTuple):
     boxes: Tensor
     scores: Tensor
     classes: Tensor
+
+
+class ValidatedBatch(NamedTuple):
+    """One batch as handed to ``on_batch``.
+
+    Attributes:
+        index: number of the batch.
+        batch: as it came from the loader.
+        detections: B detections in pixels of the network input.
+    """
+
+    index: int
+    batch: Batch
+    detections: list[Detections]

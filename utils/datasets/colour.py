@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from utils.hyperparameters import Hyperparameters
+from utils.config.hyperparameters import Hyperparameters
 
 
 def jitter_to_rgb(image_bgr: np.ndarray, hyp: Hyperparameters, rng: np.random.Generator) -> np.ndarray:

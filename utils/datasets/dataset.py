@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from utils.config.hyperparameters import Hyperparameters
 from utils.datasets.colour import jitter_to_rgb
 from utils.datasets.copy_paste import copy_paste
 from utils.datasets.description import DataDescription
@@ -20,7 +21,6 @@ from utils.datasets.randomness import SampleKey, sample_rng
 from utils.datasets.scan import READERS, ScannedSplit, scan_split
 from utils.datasets.shapes import ensure_generated
 from utils.errors import UserError, unknown_name
-from utils.hyperparameters import Hyperparameters
 from utils.structures import ImageGeometry, Sample
 
 

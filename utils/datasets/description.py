@@ -9,11 +9,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from utils.config.yaml_files import key_lines, load_yaml
 from utils.datasets.shapes import ShapesSettings, generated_root
 from utils.errors import UserError, unknown_name
-from utils.yaml_files import key_lines, load_yaml
+from utils.files import ROOT
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 SPLITS = ("train", "val", "test")
 FORMATS = ("yolo", "voc")
 KEYS = ("path", *SPLITS, "names", "nc", "format", "defaults", "generator", "download")
@@ -84,7 +84,7 @@ class DataDescription:
 
 def datasets_dir() -> Path:
     """The folder of data sets: ``$DATASETS_DIR``, else ``datasets`` beside the repository."""
-    return Path(os.environ.get("DATASETS_DIR") or REPOSITORY.parent / "datasets").expanduser().resolve()
+    return Path(os.environ.get("DATASETS_DIR") or ROOT.parent / "datasets").expanduser().resolve()
 
 
 def read_data_yaml(path: Path) -> DataDescription:
@@ -164,7 +164,7 @@ def _root(value: Any, train: Any, file: Path, where: Callable[[str], str]) -> Pa
     folder = Path(value).expanduser()
     under = Path(*folder.parts[2:]) if folder.parts[:2] == ("..", "datasets") else folder
     # joined to an absolute folder, each of these is that folder
-    candidates = (datasets_dir() / under, REPOSITORY / folder, file.resolve().parent / folder)
+    candidates = (datasets_dir() / under, ROOT / folder, file.resolve().parent / folder)
     holding = (root for root in candidates if all(path.exists() for path in _split_paths(train, root, where("train"))))
     return next(holding, candidates[0]).resolve()
 

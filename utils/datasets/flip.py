@@ -5,8 +5,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from utils.config.hyperparameters import Hyperparameters
 from utils.datasets.objects import Objects
-from utils.hyperparameters import Hyperparameters
 
 
 def random_flip(

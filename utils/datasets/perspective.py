@@ -7,9 +7,9 @@ import math
 import cv2
 import numpy as np
 
+from utils.config.hyperparameters import Hyperparameters
 from utils.datasets.letterbox import GREY
 from utils.datasets.objects import Objects, Polygons
-from utils.hyperparameters import Hyperparameters
 
 
 def random_perspective(

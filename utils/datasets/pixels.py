@@ -15,9 +15,10 @@ from typing import Literal
 import numpy as np
 from tqdm import tqdm
 
-from utils.datasets.cache_folder import cache_folder, write_atomically
+from utils.datasets.cache_folder import cache_folder
 from utils.datasets.image_files import read_image
 from utils.datasets.letterbox import fit_size, resize_to_fit
+from utils.files import write_atomically
 
 LOGGER = logging.getLogger(__name__)
 RECENT_BYTES = 64 * 2**20  # kept in each process: a small data set is decoded once, for a large one it matters little

@@ -17,13 +17,14 @@ import numpy as np
 from tqdm import tqdm
 
 from utils.datasets.annotation import Annotation
-from utils.datasets.cache_folder import cache_folder, write_atomically
+from utils.datasets.cache_folder import cache_folder
 from utils.datasets.description import DataDescription
+from utils.datasets.formats.voc_xml import annotation_path, read_voc_labels
+from utils.datasets.formats.yolo_txt import label_path, read_yolo_labels
 from utils.datasets.image_files import check_image, list_images
 from utils.datasets.objects import Polygons
-from utils.datasets.voc_xml import annotation_path, read_voc_labels
-from utils.datasets.yolo_txt import label_path, read_yolo_labels
 from utils.errors import UserError
+from utils.files import write_atomically
 
 LOGGER = logging.getLogger(__name__)
 CACHE_VERSION = 1  # of the cache file, and of the rules by which labels are read

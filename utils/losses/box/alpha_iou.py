@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 
 from utils.errors import unknown_name
-from utils.losses.box.base import BOX_LOSSES, SimilarityLoss, number
+from utils.losses.box.base import BOX_LOSSES, SimilarityLoss
 from utils.losses.box.ciou import aspect_difference
 from utils.losses.box.geometry import Sides, box_sides, centre_distance_ratio, iou_and_union
+from utils.losses.parameters import number
 
 RANGES = {"iou": (0.0, 1.0), "giou": (0.0, 2.0), "diou": (0.0, 2.0), "ciou": (0.0, 2.5)}
 

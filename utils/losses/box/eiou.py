@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from utils.losses.box.base import BOX_LOSSES, BoxLoss, SimilarityLoss, number
+from utils.losses.box.base import BOX_LOSSES, BoxLoss, SimilarityLoss
 from utils.losses.box.geometry import Sides, box_sides, centre_distance_ratio, iou_and_union
+from utils.losses.parameters import number
 
 PAPER = "Zhang et al., Focal and Efficient IOU Loss, Neurocomputing 2022, arXiv:2101.08158"
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from torch import Tensor
 
 from utils.errors import UserError
-from utils.losses.box.base import BOX_LOSSES, SimilarityLoss, flag, number
+from utils.losses.box.base import BOX_LOSSES, SimilarityLoss
 from utils.losses.box.geometry import iou_of
+from utils.losses.parameters import flag, number
 
 
 @BOX_LOSSES.register(

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from utils.losses.box.base import BOX_LOSSES, BoxLoss, flag, number
+from utils.losses.box.base import BOX_LOSSES, BoxLoss
 from utils.losses.box.geometry import boxes_to_centres
+from utils.losses.parameters import flag, number
 
 
 def edge_differences(pred: Tensor, target: Tensor, eps: float, normalise: bool) -> Tensor:

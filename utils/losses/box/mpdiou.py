@@ -8,8 +8,9 @@ from typing import Any
 from torch import Tensor
 
 from utils.errors import UserError
-from utils.losses.box.base import BOX_LOSSES, ImageSize, SimilarityLoss, number
+from utils.losses.box.base import BOX_LOSSES, ImageSize, SimilarityLoss
 from utils.losses.box.geometry import iou_of
+from utils.losses.parameters import number
 
 
 class MinimumPointDistanceIoU(SimilarityLoss):

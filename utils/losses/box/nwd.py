@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from utils.losses.box.base import BOX_LOSSES, SimilarityLoss, number
+from utils.losses.box.base import BOX_LOSSES, SimilarityLoss
 from utils.losses.box.geometry import boxes_to_centres
+from utils.losses.parameters import number
 
 
 @BOX_LOSSES.register(

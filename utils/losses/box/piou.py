@@ -7,8 +7,9 @@ import math
 import torch
 from torch import Tensor
 
-from utils.losses.box.base import BOX_LOSSES, BoxLoss, SimilarityLoss, number
+from utils.losses.box.base import BOX_LOSSES, BoxLoss, SimilarityLoss
 from utils.losses.box.geometry import boxes_to_centres, iou_of
+from utils.losses.parameters import number
 
 PAPER = "Liu et al., Powerful-IoU, Neural Networks 2024, doi:10.1016/j.neunet.2023.11.041"
 

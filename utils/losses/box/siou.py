@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from utils.losses.box.base import BOX_LOSSES, SimilarityLoss, number
+from utils.losses.box.base import BOX_LOSSES, SimilarityLoss
 from utils.losses.box.geometry import Sides, box_sides, boxes_to_centres, iou_and_union, shape_cost
+from utils.losses.parameters import number
 
 
 def distance_cost(pred: Tensor, target: Tensor, sides: Sides, eps: float) -> Tensor:

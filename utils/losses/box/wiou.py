@@ -9,8 +9,9 @@ from torch import Tensor
 
 from utils import distributed
 from utils.errors import UserError
-from utils.losses.box.base import BOX_LOSSES, BoxLoss, ImageSize, number
+from utils.losses.box.base import BOX_LOSSES, BoxLoss, ImageSize
 from utils.losses.box.geometry import box_sides, boxes_to_centres, iou_and_union
+from utils.losses.parameters import number
 
 
 class WiseIoU(BoxLoss):

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from utils.errors import UserError
-from utils.losses.box.base import BOX_LOSSES, BoxLoss, Formula, ImageSize, SimilarityLoss, number
+from utils.losses.box.base import BOX_LOSSES, BoxLoss, Formula, ImageSize, SimilarityLoss
 from utils.losses.box.geometry import boxes_to_centres, iou_of
+from utils.losses.parameters import number
 
 
 class ExchangedIoU(BoxLoss):

@@ -1,0 +1,1 @@
+"""Settings: command lines, YAML files, hyper-parameters."""

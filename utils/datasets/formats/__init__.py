@@ -1,0 +1,1 @@
+"""Label formats: readers of annotation files."""

@@ -1,0 +1,1 @@
+"""Detection: pictures from any source, and results as pictures, tables and files."""

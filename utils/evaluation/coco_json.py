@@ -1,0 +1,102 @@
+"""A data set and what was found in it as the two JSON files of COCO: annotations and results."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from utils.datasets import DataDescription, DetectionDataset
+from utils.label_files import FileStems, json_rows
+from utils.structures import Detections
+
+
+def image_ids(paths: Sequence[str | Path]) -> list[int] | list[str]:
+    """An id for each image of a data set: its file name without suffix.
+
+    Args:
+        paths: n image files.
+
+    Returns:
+        n different ids: numbers where all names are different numbers, as COCO's are, else texts. Images of equal name
+        get a number behind it, ``1``, ``1-2``.
+    """
+    stems = [Path(path).stem for path in paths]
+    if all(stem.isdecimal() for stem in stems) and len({int(stem) for stem in stems}) == len(stems):
+        return [int(stem) for stem in stems]
+    names = FileStems()
+    return [names.stem(stem, str(index)) for index, stem in enumerate(stems)]
+
+
+def gt_boxes(dataset: DetectionDataset, index: int) -> tuple[np.ndarray, np.ndarray]:
+    """Ground truth of one image of a split: boxes (n, 4) float64 ``xyxy`` in pixels of the file, classes (n,) int64."""
+    height, width = dataset.sizes_hw[index].tolist()
+    rows = dataset.labels[index].astype(np.float64)
+    half = rows[:, 3:5] / 2
+    corners = np.concatenate((rows[:, 1:3] - half, rows[:, 1:3] + half), axis=1)
+    return corners * np.array([width, height, width, height]), rows[:, 0].astype(np.int64)
+
+
+def annotations(
+    dataset: DetectionDataset, ids: Sequence[int | str], categories: Sequence[int], names: Sequence[str]
+) -> dict[str, Any]:
+    """The labels of a split as COCO annotations: images, categories, and boxes with their areas; nothing is a crowd.
+
+    Args:
+        dataset: n images with their labels.
+        ids: n ids.
+        categories, names: number and name of each class.
+    """
+    sizes = dataset.sizes_hw.tolist()
+    images = [
+        {"id": image_id, "file_name": Path(path).name, "height": height, "width": width}
+        for image_id, path, (height, width) in zip(ids, dataset.paths, sizes, strict=True)
+    ]
+    rows = []
+    for index, image_id in enumerate(ids):
+        boxes, classes = gt_boxes(dataset, index)
+        xywh = np.concatenate((boxes[:, :2], boxes[:, 2:] - boxes[:, :2]), axis=1).tolist()
+        rows += [
+            {
+                "id": len(rows) + number,
+                "image_id": image_id,
+                "category_id": categories[index_of_class],
+                "bbox": box,
+                "area": box[2] * box[3],
+                "iscrowd": 0,
+            }
+            for number, (box, index_of_class) in enumerate(zip(xywh, classes.tolist(), strict=True), start=1)
+        ]
+    classes = [{"id": number, "name": name} for number, name in zip(categories, names, strict=True)]
+    return {"images": images, "annotations": rows, "categories": classes}
+
+
+def published_annotations(description: DataDescription, split: str) -> Path | None:
+    """COCO's own annotations of a split, which know crowds and exact areas; None where there are none.
+
+    They are looked for as COCO lays them out, ``annotations/instances_val2017.json`` for ``val2017.txt``.
+    """
+    paths = description.splits.get(split, ())
+    found = [description.root / "annotations" / f"instances_{path.stem}.json" for path in paths]
+    return found[0] if len(found) == 1 and found[0].is_file() else None
+
+
+def write_results(path: Path, found: Iterable[Detections], ids: Sequence[int | str], categories: Sequence[int]) -> None:
+    """Write COCO results, image by image, so that millions of rows are never held at once.
+
+    Args:
+        path: JSON file to write.
+        found: n detections in pixels of the images.
+        ids: n ids.
+        categories: number of each class.
+    """
+    with path.open("w", encoding="utf-8") as file:
+        separator = "["
+        for image_id, detections in zip(ids, found, strict=True):
+            for row in json_rows(detections, image_id, categories):
+                file.write(separator + json.dumps(row, allow_nan=False))
+                separator = ",\n"
+        file.write("]\n" if separator != "[" else "[]\n")

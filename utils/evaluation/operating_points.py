@@ -1,0 +1,187 @@
+"""Which score counts as a detection, and what it means: thresholds and calibrations of each class in a checkpoint.
+
+They are measured in validation and stored under the key ``operating_points`` as plain data:
+    names           class names, in order
+    thresholds      for each class the score at or above which detections count, its LRP-optimal threshold; None where
+                    validation found no object of the class
+    calibration     by kind, for each class the map from score to probability, see ``utils.metrics.calibration``
+    measured        settings of that validation
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from utils.config.checks import check_fractions
+from utils.errors import UserError, unknown_name
+from utils.metrics import (
+    DetectionEvaluator,
+    Metrics,
+    apply_calibration,
+    apply_class_calibrations,
+    fit_class_calibrations,
+)
+from utils.metrics.calibration import KINDS
+from utils.metrics.reliability import reliability
+
+KEY = "operating_points"
+CALIBRATIONS = ("none", *KINDS)
+AUTO = "auto"  # in place of a threshold
+_HALVINGS = 100  # of [0, 1]: down to the last digit of a float
+
+
+def fit_operating_points(
+    evaluator: DetectionEvaluator, metrics: Metrics, measured: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What validation found out about the scores, to be stored in the checkpoint.
+
+    Args:
+        evaluator: of that validation.
+        metrics: computed by it.
+        measured: settings to remember, plain data.
+    """
+    outcomes = evaluator.outcomes()
+    return {
+        "names": list(metrics.names),
+        "thresholds": [None if math.isnan(value) else value for value in metrics.lrp.threshold.tolist()],
+        "calibration": {kind: fit_class_calibrations(outcomes, kind) for kind in KINDS},
+        "measured": dict(measured),
+    }
+
+
+def operating_points(checkpoint: Mapping[str, Any], weights: str | Path, flag: str) -> dict[str, Any]:
+    """What a checkpoint holds.
+
+    Args:
+        checkpoint: content of the file.
+        weights: the file, for the message.
+        flag: what needs it, for the message.
+
+    Raises:
+        UserError: it holds none, or those of other classes; says how to get them.
+    """
+    found = checkpoint.get(KEY)
+    advice = f"python val.py --weights {weights} --save-thresholds measures and stores them"
+    if not found:
+        raise UserError(f"{flag}: expected thresholds of each class in {weights} but it holds none; {advice}")
+    names = list(checkpoint["names"].values())
+    if found["names"] != names:
+        raise UserError(
+            f"{flag}: expected thresholds for {', '.join(names)} in {weights} but they are for "
+            f"{', '.join(found['names'])}; {advice}"
+        )
+    return found
+
+
+class OperatingPoint(NamedTuple):
+    """From which score on detections are shown, and as what.
+
+    Attributes:
+        conf: one threshold, or C of them; detections have scores above it, as the network gives them.
+        calibrations: C maps from score to the probability shown, or None.
+        text: what to tell the user of the thresholds.
+    """
+
+    conf: float | list[float]
+    calibrations: list[Mapping[str, Any]] | None
+    text: str
+
+
+def choose_operating_point(
+    contents: Sequence[Mapping[str, Any]], files: Sequence[str | Path], conf: float | str, calibrate: str = "none"
+) -> OperatingPoint:
+    """What a detection shows.
+
+    Args:
+        contents, files: of the checkpoints.
+        conf: least score, or ``auto`` for the LRP-optimal threshold of each class. A number is a probability where
+            scores are calibrated.
+        calibrate: one of ``CALIBRATIONS``.
+
+    Raises:
+        UserError: a number out of [0, 1], another word, or a checkpoint (or several) without what is asked for.
+    """
+    if conf != AUTO:
+        if not isinstance(conf, int | float):
+            raise UserError(f"--conf-thres: expected a number from 0 to 1 or {AUTO!r} but got {conf!r}")
+        check_fractions(conf_thres=conf)
+    if conf != AUTO and calibrate == "none":
+        return OperatingPoint(conf, None, f"confidence threshold {conf:g}")
+    flag = f"--calibrate {calibrate}" if calibrate != "none" else f"--conf-thres {AUTO}"
+    if len(files) > 1:
+        raise UserError(f"{flag}: expected one checkpoint, since thresholds are of its scores, but got {len(files)}")
+    points = operating_points(contents[0], files[0], flag)
+    calibrations = class_calibrations(points, calibrate)
+    if conf != AUTO:
+        text = f"confidence threshold {conf:g} of scores after {calibrate} calibration"
+        return OperatingPoint(scores_of_probability(calibrations, conf), calibrations, text)
+    thresholds = _auto_thresholds(points)
+    parts = [
+        f"{name} {value:.4g}" + (" (no objects in validation: mean of the others)" if own is None else "")
+        for name, value, own in zip(points["names"], thresholds, points["thresholds"], strict=True)
+    ]
+    text = (
+        f"LRP-optimal thresholds of {Path(points['measured']['data']).name} at {points['measured']['imgsz']} pixels: "
+    )
+    # thresholds count themselves, suppression wants scores above its own
+    return OperatingPoint(np.nextafter(thresholds, 0).tolist(), calibrations, text + ", ".join(parts))
+
+
+def _auto_thresholds(points: Mapping[str, Any]) -> list[float]:
+    """C thresholds; a class without one of its own gets the mean of the others."""
+    known = [value for value in points["thresholds"] if value is not None]
+    if not known:
+        raise UserError(f"--conf-thres {AUTO}: expected a threshold of any class, but validation found no object")
+    mean = sum(known) / len(known)
+    return [mean if value is None else value for value in points["thresholds"]]
+
+
+def class_calibrations(points: Mapping[str, Any], kind: str) -> list[Mapping[str, Any]] | None:
+    """C maps from score to probability; None for the kind ``none``.
+
+    Raises:
+        UserError: unknown kind.
+    """
+    if kind not in CALIBRATIONS:
+        raise unknown_name("calibration", kind, CALIBRATIONS)
+    return None if kind == "none" else points["calibration"][kind]
+
+
+def with_calibration(
+    metrics: Metrics, evaluator: DetectionEvaluator, calibrations: Sequence[Mapping[str, Any]]
+) -> Metrics:
+    """The metrics with the reliability that scores have once they are calibrated; nothing else changes.
+
+    Args:
+        metrics: computed by the evaluator.
+        evaluator: holds the images.
+        calibrations: C maps.
+    """
+    outcomes, thresholds = evaluator.outcomes(), metrics.lrp.threshold
+    present = ~np.isnan(thresholds)
+    scores = apply_class_calibrations(calibrations, outcomes.scores, outcomes.classes)
+    limits = np.full_like(thresholds, np.nan)
+    limits[present] = apply_class_calibrations(calibrations, thresholds[present], np.flatnonzero(present))
+    return dataclasses.replace(metrics, reliability=reliability(outcomes._replace(scores=scores), limits))
+
+
+def scores_of_probability(calibrations: Sequence[Mapping[str, Any]], probability: float) -> list[float]:
+    """For each class the score above which its calibrated score is above a probability; 1 where it never is."""
+    return [_score_of_probability(entry, probability) for entry in calibrations]
+
+
+def _score_of_probability(calibration: Mapping[str, Any], probability: float) -> float:
+    low, high = 0.0, 1.0
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        if apply_calibration(calibration, middle) > probability:
+            high = middle
+        else:
+            low = middle
+    return low

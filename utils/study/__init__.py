@@ -1,0 +1,1 @@
+"""Studies: grids of presets and seeds, their rows, tables and curves."""

@@ -1,0 +1,1 @@
+"""Training: options, optimiser, session, log and report of a run."""

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+import yaml
+
+from tests.painted_objects import write_data_set
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -13,3 +17,27 @@ def _derived_files_of_tests_stay_among_them(tmp_path_factory: pytest.TempPathFac
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("YOLO_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+CFG = {
+    "anchors": [[20, 30, 40, 60], [60, 40, 80, 90]],
+    "backbone": [[-1, 1, "Conv", [8, 3, 4]], [-1, 1, "Conv", [8, 3, 2]], [-1, 1, "C3", [16]]],
+    "head": [[-1, 1, "Conv", [16, 3, 2]], [[2, 3], 1, "Detect", ["nc", "anchors"]]],
+}
+
+
+@pytest.fixture
+def options(tmp_path: Path) -> dict:
+    """Options of a training that takes a second or two."""
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(CFG))
+    return {
+        "data": str(write_data_set(tmp_path / "set")),
+        "cfg": str(tmp_path / "tiny.yaml"),
+        "imgsz": 64,
+        "batch_size": 2,
+        "epochs": 3,
+        "workers": 0,
+        "project": str(tmp_path / "runs"),
+        "noplots": True,
+        "device": "cpu",
+    }

@@ -12,7 +12,7 @@ import detect
 import train
 import val
 from tests.painted_objects import SCENES
-from tests.test_train import options, results  # noqa: F401, options is a fixture
+from tests.training_runs import results
 from utils.checkpoint import load_checkpoint
 from utils.config.loading import load_hyperparameters
 from utils.files import ROOT
@@ -22,7 +22,7 @@ PRESETS = sorted(path.name for path in (ROOT / "data" / "hyps").glob("*.yaml"))
 
 @pytest.mark.slow
 @pytest.mark.parametrize("preset", PRESETS)
-def test_a_preset_trains_validates_and_detects(options: dict, tmp_path: Path, preset: str) -> None:  # noqa: F811
+def test_a_preset_trains_validates_and_detects(options: dict, tmp_path: Path, preset: str) -> None:
     done = train.run(**options | {"hyp": preset, "epochs": 2})
     table = results(done.save_dir)
     losses = table.filter(like="_loss").dropna(axis=1, how="all")  # a part that a preset does not have is empty

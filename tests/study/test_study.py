@@ -14,7 +14,6 @@ import torch
 
 import study
 import train
-from tests.test_train import options  # noqa: F401, the fixture
 from utils.checkpoint import load_checkpoint
 from utils.config.hyperparameters import Hyperparameters
 from utils.config.parser import options_from
@@ -25,11 +24,11 @@ from utils.study.table import build_table
 from utils.training.options import make_parser
 
 VARYING = ("minutes", "date")
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
-def grid(options: dict, tmp_path: Path) -> dict:  # noqa: F811
+def grid(options: dict, tmp_path: Path) -> dict:
     """Two presets with two seeds, two epochs each."""
     sizes = {"epochs": 2, "project": str(tmp_path / "study"), "name": "grid"}
     return options | sizes | {"hyps": ["hyp.iou.yaml", "hyp.sca.yaml"], "seeds": [0, 1]}

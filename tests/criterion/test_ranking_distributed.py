@@ -8,9 +8,9 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from ranking_results import LOSSES, Result, alrp, assert_same, errors_of, scene
 from torch import Tensor
 
+from tests.ranking_results import LOSSES, Result, alrp, assert_same, errors_of, scene
 from utils.losses import alrp_loss
 
 

@@ -12,7 +12,7 @@ from utils.datasets import read_data_yaml
 from utils.datasets.image_files import list_images
 from utils.errors import UserError
 
-DATA = Path(__file__).resolve().parents[1] / "data"
+DATA = Path(__file__).resolve().parents[2] / "data"
 PLAIN = "train: images/train\nval: images/val\nnames: [cat, dog]\n"
 
 

@@ -12,7 +12,7 @@ from models.architecture import read_architecture
 from models.yolo import count_gflops
 from utils.errors import UserError
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 # parameters with 80 classes and with 1, entries of the state dict, strides
 SIZES = {

@@ -15,7 +15,7 @@ from PIL import Image
 from benchmarks.loss_magnitudes import magnitude, rows
 from benchmarks.loss_pictures import curves, draw
 from tests.box_cases import random_pairs
-from tests.test_criterion import build, scene
+from tests.criterion_scenes import build, scene
 from utils.config.yaml_files import load_yaml
 from utils.files import ROOT
 from utils.losses import BOX_LOSSES, SCORE_LOSSES, box_loss

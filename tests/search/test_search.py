@@ -17,7 +17,6 @@ import yaml
 
 import search
 import train
-from tests.test_train import options  # noqa: F401, the fixture
 from utils.config.hyperparameters import Hyperparameters
 from utils.config.loading import load_hyperparameters
 from utils.criterion.build import check_loss_settings
@@ -28,12 +27,12 @@ from utils.losses import control_points_from
 from utils.search.plan import make_plan, make_search_parser
 from utils.training.options import make_parser
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 Formula = Callable[[Hyperparameters, int], float]
 
 
 @pytest.fixture
-def asked(options: dict, tmp_path: Path) -> dict:  # noqa: F811
+def asked(options: dict, tmp_path: Path) -> dict:
     """Options of a search of four trials of three epochs."""
     kept = {name: options[name] for name in ("data", "cfg", "imgsz", "batch_size", "epochs", "workers", "device")}
     return kept | {"project": str(tmp_path / "search"), "name": "s", "trials": 4, "noplots": True}
@@ -280,7 +279,7 @@ def test_a_real_search(asked: dict) -> None:
     assert yaml.safe_load((trials / "0001/opt.yaml").read_text())["data"].endswith("data/data.yaml")
 
 
-def test_a_training_tells_its_epochs(options: dict, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def test_a_training_tells_its_epochs(options: dict, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
     done = train.run(**options, on_epoch=lambda epoch, metrics: seen.append((epoch, metrics)))
     assert [epoch for epoch, _ in seen] == [0, 1, 2]

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 import train
-from tests.test_mosaic_of_nine import assert_labels_follow_pixels, painted_set
-from tests.test_train import options, results, same_weights  # noqa: F401, options is a fixture
+from tests.painted_sets import assert_labels_follow_pixels, painted_set
+from tests.training_runs import results, same_weights
 from utils.config.hyperparameters import Hyperparameters
 from utils.criterion.criterion import Criterion
 from utils.datasets import DetectionDataset, build_loader, read_data_yaml
@@ -139,7 +139,7 @@ def test_rectangular_quads_have_the_shape_of_their_batch(description) -> None:
     assert len({batch.images.shape for batch in batches}) > 1
 
 
-def test_an_image_of_four_weighs_as_much_as_four(options: dict, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def test_an_image_of_four_weighs_as_much_as_four(options: dict, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is differentiated is the criterion's total, which counts the images of a batch, times 4."""
     totals, scaled, shapes = [], [], []
     forward, scale = Criterion.forward, torch.amp.GradScaler.scale
@@ -165,7 +165,7 @@ def test_an_image_of_four_weighs_as_much_as_four(options: dict, monkeypatch: pyt
     assert scaled == totals and shapes == [(4, 64)]
 
 
-def test_multi_scale_varies_the_doubled_size(options: dict, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def test_multi_scale_varies_the_doubled_size(options: dict, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = []
     forward = Criterion.forward
 
@@ -178,7 +178,7 @@ def test_multi_scale_varies_the_doubled_size(options: dict, monkeypatch: pytest.
     assert min(sizes) >= 64 and max(sizes) > 1.5 * 64 and len(set(sizes)) > 3
 
 
-def test_a_resumed_run_equals_one_that_never_stopped(options: dict, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def test_a_resumed_run_equals_one_that_never_stopped(options: dict, monkeypatch: pytest.MonkeyPatch) -> None:
     options |= {"epochs": 4, "batch_size": 4, "quad": True, "image_weights": True, "set": ["mosaic9=0.5"]}
     whole = train.run(**options)
     one_epoch = train.train_one_epoch
@@ -195,7 +195,7 @@ def test_a_resumed_run_equals_one_that_never_stopped(options: dict, monkeypatch:
     assert results(resumed.save_dir).equals(results(whole.save_dir)) and same_weights(resumed.last, whole.last)
 
 
-def test_batches_that_fours_cannot_fill_are_user_errors(options: dict, description) -> None:  # noqa: F811
+def test_batches_that_fours_cannot_fill_are_user_errors(options: dict, description) -> None:
     with pytest.raises(UserError, match="--batch-size: expected a positive multiple of the 1 processes times 4 images"):
         train.run(**options | {"batch_size": 6}, quad=True)
     assert not Path(options["project"]).exists()

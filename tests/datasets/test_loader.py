@@ -14,7 +14,7 @@ from utils.datasets import DetectionDataset, build_loader, collate, read_data_ya
 from utils.errors import UserError
 from utils.structures import Batch
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+REPOSITORY = Path(__file__).resolve().parents[2]
 BUSY = Hyperparameters(mosaic=0.7, mixup=0.5, degrees=10, shear=3, flipud=0.3)
 
 

@@ -18,7 +18,7 @@ from utils.errors import UserError
 from utils.files import increment_path
 from utils.inference import select_device
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 # ---- command line ---------------------------------------------------------------------------------------------------
 

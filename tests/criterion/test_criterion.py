@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from tests.criterion_scenes import ANCHORS, STRIDES, build, scene
 from tests.golden import load_cases
 from utils.boxes import build_anchor_table
 from utils.criterion.criterion import Criterion
@@ -15,15 +16,6 @@ from utils.errors import UserError
 from utils.losses import BOX_LOSSES, box_loss
 
 CASES = ("v5n_nc3", "v5n_nc80", "tiny_nc1", "v5n_smooth", "v5n_rect", "v5n_empty")
-STRIDES = (8, 16, 32)
-ANCHORS = torch.tensor(
-    [
-        [[10, 13], [16, 30], [33, 23]],
-        [[30, 61], [62, 45], [59, 119]],
-        [[116, 90], [156, 198], [373, 326]],
-    ],
-    dtype=torch.float64,
-)
 
 
 def golden_case(name: str, dtype: torch.dtype) -> tuple[dict, Criterion, list[torch.Tensor], torch.Tensor]:
@@ -76,31 +68,6 @@ def test_golden_assignment(name: str) -> None:
 
 def _sorted_rows(rows: np.ndarray) -> np.ndarray:
     return rows[np.lexsort(np.round(rows, 6).T[::-1])]
-
-
-def scene(num_classes: int = 3, seed: int = 0) -> tuple[list[torch.Tensor], torch.Tensor]:
-    """Random outputs for two images of 96 x 128 pixels, and five objects."""
-    generator = torch.Generator().manual_seed(seed)
-    raw = [
-        torch.randn(2, 3, 96 // stride, 128 // stride, 5 + num_classes, generator=generator, dtype=torch.float64)
-        for stride in STRIDES
-    ]
-    targets = torch.tensor(
-        [
-            [0, 0, 0.30, 0.40, 0.20, 0.30],
-            [0, 1, 0.70, 0.60, 0.35, 0.15],
-            [1, 2, 0.50, 0.50, 0.80, 0.90],
-            [1, 0, 0.11, 0.92, 0.10, 0.12],
-            [1, 1, 0.90, 0.20, 0.07, 0.30],
-        ],
-        dtype=torch.float64,
-    )
-    targets[:, 1] %= num_classes
-    return raw, targets
-
-
-def build(num_classes: int = 3, **hyp: object) -> Criterion:
-    return Criterion(ANCHORS, STRIDES, num_classes, 128, hyp)
 
 
 def test_box_loss_changes_the_box_part_alone() -> None:

@@ -10,7 +10,7 @@ import torch
 import torch.multiprocessing as mp
 
 from tests.box_cases import INSIDE, SHIFTED, TARGET, boxes, random_pairs
-from tests.test_criterion import build, scene
+from tests.criterion_scenes import build, scene
 from utils import distributed
 from utils.losses import box_loss
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from golden import load_cases
 from torch import Tensor
 
+from tests.golden import load_cases
 from utils.losses import alrp_loss, ap_loss, rank_sort_loss
 
 CASES = ("small", "mid", "ties", "one_pos", "all_pos", "separated", "inverted", "ignore", "extreme")

@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from tests.test_criterion import build, scene
+from tests.criterion_scenes import build, scene
 
 RANKINGS = [
     {"score": name, "rank_on": rank_on, "self_balance": balance, "box": "giou"}

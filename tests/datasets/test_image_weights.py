@@ -16,7 +16,7 @@ import torch.multiprocessing as mp
 import study
 import train
 from tests.painted_objects import NAMES, write_data_set
-from tests.test_train import options, results, same_weights  # noqa: F401, options is a fixture
+from tests.training_runs import results, same_weights
 from utils.checkpoint import load_checkpoint
 from utils.config.hyperparameters import Hyperparameters
 from utils.datasets import DetectionDataset, build_loader, read_data_yaml
@@ -190,7 +190,7 @@ def drawn_images(patch: pytest.MonkeyPatch) -> list[list[int]]:
 
 
 @pytest.mark.usefixtures("learning")
-def test_training_draws_by_the_ap_of_the_last_validation(options: dict, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def test_training_draws_by_the_ap_of_the_last_validation(options: dict, monkeypatch: pytest.MonkeyPatch) -> None:
     """Pictures by name: 1 red and blue, 2 green, 3 nothing, street one of each; the first epoch knows no AP yet."""
     epochs = drawn_images(monkeypatch)
     train.run(**options, image_weights=True)
@@ -206,7 +206,7 @@ def steps_until(epoch: int) -> int:
 
 
 @pytest.mark.usefixtures("learning")
-def test_a_resumed_run_draws_what_it_would_have_drawn(options: dict, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def test_a_resumed_run_draws_what_it_would_have_drawn(options: dict, monkeypatch: pytest.MonkeyPatch) -> None:
     options |= {"epochs": 5, "image_weights": True}
     whole = train.run(**options)
     one_epoch = train.train_one_epoch
@@ -239,7 +239,7 @@ def train_in_a_group(rank: int, port: int, settings: dict, folder: Path) -> None
 @pytest.mark.slow
 @pytest.mark.usefixtures("learning")
 def test_all_processes_draw_by_what_the_main_one_measured(
-    options: dict,  # noqa: F811
+    options: dict,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -254,7 +254,7 @@ def test_all_processes_draw_by_what_the_main_one_measured(
     assert [first + second for first, second in zip(*shares, strict=True)] == alone
 
 
-def test_a_class_that_validation_lacks_counts_as_the_mean(options: dict, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def test_a_class_that_validation_lacks_counts_as_the_mean(options: dict, monkeypatch: pytest.MonkeyPatch) -> None:
     validate_average, sessions = train.validate_average, []
 
     def without_blue(session: train.Session) -> train.Validation:
@@ -268,7 +268,7 @@ def test_a_class_that_validation_lacks_counts_as_the_mean(options: dict, monkeyp
     assert sessions[0].class_ap == pytest.approx((0.2, 0.6, 0.4))
 
 
-def test_settings_that_contradict_image_weights(options: dict, caplog: pytest.LogCaptureFixture) -> None:  # noqa: F811
+def test_settings_that_contradict_image_weights(options: dict, caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(UserError, match="--rect fixes which images make a batch, --image-weights draws them anew"):
         train.run(**options, rect=True, image_weights=True)
     with pytest.raises(UserError, match="--image-weights is not an option of a study: each run would draw images by"):

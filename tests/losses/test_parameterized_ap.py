@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from golden import load_cases
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from tests.golden import load_cases
 from utils.errors import UserError
 from utils.losses import parameterized_ap_loss
 from utils.losses.ranking import step_sums

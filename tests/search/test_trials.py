@@ -15,11 +15,11 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from utils.search import trials as search_trials
 from utils.errors import UserError
+from utils.search import trials as search_trials
 from utils.search.trials import open_study, places, quiet_optuna, run_trial
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 START = {"x": 0.25}
 # A process of the search that is killed in its second trial.
 VICTIM = """

@@ -6,33 +6,15 @@ import pytest
 import torch
 import yaml
 
-from tests.test_criterion import ANCHORS, STRIDES, build, scene
+from tests.criterion_scenes import ANCHORS, STRIDES, build, matches_of, raw_with_gradient, scene
 from utils.boxes import build_anchor_table, decode_predictions, flatten_levels
 from utils.config.loading import load_hyperparameters
-from utils.criterion.criterion import Criterion
 from utils.criterion.matches import best_per_anchor, gather_matches
 from utils.errors import UserError
 from utils.losses import alrp_loss, ap_loss, box_loss, parameterized_ap_loss, rank_sort_loss
 
 RANKING = ("ap", "alrp", "rs")
 POINTS = load_hyperparameters("hyp.pap-published.yaml").loss.control_points
-
-
-def raw_with_gradient(num_classes: int = 3, seed: int = 0) -> tuple[list[torch.Tensor], torch.Tensor]:
-    raw, targets = scene(num_classes, seed)
-    return [level.requires_grad_() for level in raw], targets
-
-
-def matches_of(criterion: Criterion, raw: list[torch.Tensor], targets: torch.Tensor):
-    """Flat outputs and the matches, one for each anchor, found in a plain loop."""
-    table = build_anchor_table(ANCHORS.double(), STRIDES, [level.shape[2:4] for level in raw])
-    flat = flatten_levels(raw)
-    every = gather_matches(flat, targets, table, criterion.assigner(targets, table))
-    best: dict[tuple[int, int], int] = {}
-    for row, place in enumerate(zip(every.image.tolist(), every.anchor.tolist(), strict=True)):
-        if place not in best or every.iou[row] > every.iou[best[place]]:
-            best[place] = row
-    return flat, every.select(torch.tensor([best[place] for place in sorted(best)], dtype=torch.long))
 
 
 def joint(flat: torch.Tensor) -> torch.Tensor:

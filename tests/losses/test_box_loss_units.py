@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from tests.box_cases import NAMES, SETTINGS, build, has_similarity, label, random_pairs
-from tests.test_criterion import ANCHORS, STRIDES, scene
-from tests.test_criterion import build as build_criterion
+from tests.criterion_scenes import ANCHORS, STRIDES, scene
+from tests.criterion_scenes import build as build_criterion
 from utils.criterion.criterion import Criterion
 from utils.errors import UserError
 from utils.losses import BoxContext, box_loss

@@ -7,10 +7,10 @@ from itertools import permutations
 import numpy as np
 import pytest
 import torch
-from golden import load_cases
 from scipy.stats import pearsonr, rankdata, spearmanr
 from torch import Tensor
 
+from tests.golden import load_cases
 from utils.errors import UserError
 from utils.losses import correlation_loss
 from utils.losses.correlation import CORRELATIONS, REGULARIZATIONS, soft_rank

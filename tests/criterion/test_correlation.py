@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.test_criterion import build, scene
-from tests.test_ranking_criterion import matches_of, raw_with_gradient
+from tests.criterion_scenes import build, matches_of, raw_with_gradient, scene
 from utils.errors import UserError
 from utils.losses import correlation_loss
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 import train
-from tests.test_train import options, results, same_weights  # noqa: F401  (options is a fixture)
+from tests.training_runs import results, same_weights
 from utils.checkpoint import load_checkpoint
 
 KEY = "box_loss.mean_iou_loss"
 
 
-def test_an_interrupted_run_goes_on_with_the_same_mean(options: dict, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def test_an_interrupted_run_goes_on_with_the_same_mean(options: dict, monkeypatch: pytest.MonkeyPatch) -> None:
     options |= {"epochs": 4, "set": ["loss.box={name: wiou, momentum: 0.2}"]}
     whole = train.run(**options)
     one_epoch, seen = train.train_one_epoch, []
@@ -38,7 +38,7 @@ BALANCE = "parts.balance.ratio"
 
 @pytest.mark.parametrize(("preset", "key"), [("hyp.wiou.yaml", KEY), ("hyp.alrp.yaml", BALANCE)])
 def test_only_training_moves_the_mean(
-    options: dict,  # noqa: F811
+    options: dict,
     monkeypatch: pytest.MonkeyPatch,
     preset: str,
     key: str,

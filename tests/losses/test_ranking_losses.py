@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from ranking_loops import alrp_loop, ap_loop, rank_sort_loop
-from ranking_results import LOSSES, Result, alrp, ap, assert_same, errors_of, rank_sort, scene
 from torch import Tensor
 
+from tests.ranking_loops import alrp_loop, ap_loop, rank_sort_loop
+from tests.ranking_results import LOSSES, Result, alrp, ap, assert_same, errors_of, rank_sort, scene
 from utils.losses import alrp_loss, ap_loss, rank_sort_loss
 from utils.losses.ranking import window
 

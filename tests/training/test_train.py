@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 import yaml
@@ -15,42 +14,10 @@ import yaml
 import detect
 import train
 import val
-from tests.painted_objects import write_data_set
+from tests.training_runs import results, same_weights
 from utils.checkpoint import load_checkpoint
 from utils.errors import UserError
 from utils.training.log import COLUMNS
-
-CFG = {
-    "anchors": [[20, 30, 40, 60], [60, 40, 80, 90]],
-    "backbone": [[-1, 1, "Conv", [8, 3, 4]], [-1, 1, "Conv", [8, 3, 2]], [-1, 1, "C3", [16]]],
-    "head": [[-1, 1, "Conv", [16, 3, 2]], [[2, 3], 1, "Detect", ["nc", "anchors"]]],
-}
-
-
-@pytest.fixture
-def options(tmp_path: Path) -> dict:
-    """Options of a training that takes a second or two."""
-    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(CFG))
-    return {
-        "data": str(write_data_set(tmp_path / "set")),
-        "cfg": str(tmp_path / "tiny.yaml"),
-        "imgsz": 64,
-        "batch_size": 2,
-        "epochs": 3,
-        "workers": 0,
-        "project": str(tmp_path / "runs"),
-        "noplots": True,
-        "device": "cpu",
-    }
-
-
-def results(save_dir: Path) -> pd.DataFrame:
-    return pd.read_csv(save_dir / "results.csv")
-
-
-def same_weights(first: Path, second: Path) -> bool:
-    states = [load_checkpoint(path)["model"] for path in (first, second)]
-    return all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 
 def test_a_run_leaves_what_it_promises(options: dict) -> None:
@@ -256,7 +223,7 @@ def test_wrong_class_in_a_label_names_the_line(options: dict, tmp_path: Path) ->
 
 
 def test_command_line_prints_one_message(tmp_path: Path) -> None:
-    root = Path(__file__).resolve().parents[1]
+    root = Path(__file__).resolve().parents[2]
     command = [sys.executable, str(root / "train.py"), "--data", "shape.yaml"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 2 and done.stderr.startswith("error: unknown data file 'shape.yaml'.")
@@ -297,7 +264,7 @@ def test_two_processes_equal_one_where_their_batches_do(
     one = train.run(**options)
     flags = [part for name, value in options.items() for part in _flag(name, value)]
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command = [*launcher, str(Path(__file__).resolve().parents[1] / "train.py"), *flags]
+    command = [*launcher, str(Path(__file__).resolve().parents[2] / "train.py"), *flags]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert sorted(path.name for path in Path(options["project"]).iterdir()) == ["exp", "exp2"]

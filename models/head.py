@@ -9,8 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from utils.boxes import build_anchor_table, decode_predictions, flatten_levels
-from utils.structures import AnchorTable
+from utils.boxes import AnchorTables, decode_predictions, flatten_levels
 
 
 class Detect(nn.Module):
@@ -34,7 +33,7 @@ class Detect(nn.Module):
         self.stride: tuple[int, ...] = ()
         self.register_buffer("anchors", torch.tensor(anchors, dtype=torch.float32).view(len(anchors), -1, 2))
         self.m = nn.ModuleList(nn.Conv2d(c, self.num_outputs * self.num_anchors, 1) for c in channels)
-        self._table_key: tuple | None = None
+        self._tables = AnchorTables()
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """Feature maps, L x (B, channels, H, W), to raw outputs, L x (B, A, H, W, 5 + C), in float32 or wider.
@@ -60,25 +59,17 @@ class Detect(nn.Module):
         """Replace the anchors by others, (L, A, 2) pixels, finest level first."""
         strides = self.anchors.new_tensor(self.stride)[:, None, None]
         self.anchors.copy_(anchors_px.to(self.anchors) / strides)
-        self._table_key = None
+        self._tables.clear()
 
     def decode(self, raw: Sequence[Tensor]) -> Tensor:
         """Raw outputs to (B, N, 5 + C): x, y, w, h pixels, objectness and class probabilities, in float32 or wider."""
         dtype = torch.promote_types(raw[0].dtype, torch.float32)
-        return decode_predictions(flatten_levels([level.to(dtype) for level in raw]), self._anchor_table(raw, dtype))
+        table = self._tables.get(raw, dtype, self.stride, lambda: self.anchors_px)
+        return decode_predictions(flatten_levels([level.to(dtype) for level in raw]), table)
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)
-        self._table_key = None  # the anchors may be others now
-
-    def _anchor_table(self, raw: Sequence[Tensor], dtype: torch.dtype) -> AnchorTable:
-        grids = tuple((level.shape[2], level.shape[3]) for level in raw)
-        key = (grids, dtype, raw[0].device)
-        if key != self._table_key:
-            with torch.inference_mode(False):  # a table made while validating must serve training too
-                anchors = self.anchors_px.to(device=raw[0].device, dtype=dtype)
-                self._table, self._table_key = build_anchor_table(anchors, self.stride, grids), key
-        return self._table
+        self._tables.clear()  # the anchors may be others now
 
     @torch.no_grad()
     def initialise_biases(self) -> None:

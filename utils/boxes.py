@@ -5,7 +5,7 @@ Formats are those of ``utils/structures.py``: ``xyxy`` corners, ``xywh`` centre 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -73,6 +73,7 @@ def build_anchor_table(anchors_px: Tensor, strides: Sequence[float], grids: Sequ
     level_stride = anchors_px.new_tensor(strides)
     counts = [0, *(per_level * rows * cols for rows, cols in grids[:-1])]
     return AnchorTable(
+        grids=tuple((rows, cols) for rows, cols in grids),
         **tables,
         stride=level_stride[tables["level"], None],
         size=anchors_px[tables["level"], tables["shape"]],
@@ -81,6 +82,41 @@ def build_anchor_table(anchors_px: Tensor, strides: Sequence[float], grids: Sequ
         level_size=anchors_px,
         level_offset=torch.tensor(counts, device=device).cumsum(0),
     )
+
+
+class AnchorTables:
+    """The anchor table of the current input size: built once, kept until the size, type or device changes.
+
+    It is the only cache of anchors. A table is built outside inference mode, because one that validation leaves here
+    also serves the next training step.
+    """
+
+    def __init__(self) -> None:
+        self._key: tuple[object, ...] | None = None
+        self._table: AnchorTable | None = None
+
+    def get(
+        self, raw: Sequence[Tensor], dtype: torch.dtype, strides: Sequence[float], anchors_px: Callable[[], Tensor]
+    ) -> AnchorTable:
+        """The table of these raw maps.
+
+        Args:
+            raw: L tensors (B, A, H, W, 5 + C); their grids and device count.
+            dtype: floating-point type of the table.
+            strides: L values, pixels per cell.
+            anchors_px: gives (L, A, 2) widths and heights in pixels; called only when a table is built.
+        """
+        grids = tuple((level.shape[2], level.shape[3]) for level in raw)
+        key = (grids, dtype, raw[0].device)
+        if self._table is None or key != self._key:
+            with torch.inference_mode(False):
+                anchors = anchors_px().to(dtype).to(raw[0].device)  # in this order: not every device has float64
+                self._table, self._key = build_anchor_table(anchors, strides, grids), key
+        return self._table
+
+    def clear(self) -> None:
+        """Forget the table, because the anchors are others now."""
+        self._table = None
 
 
 def flatten_levels(raw: Sequence[Tensor]) -> Tensor:

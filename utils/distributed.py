@@ -1,4 +1,17 @@
-"""Ranks and collectives, each a no-op for one process. Processes are started by ``torchrun``."""
+"""Ranks and collectives, each a no-op for one process. Processes are started by ``torchrun``.
+
+Gradients of data-parallel training: the contract between the training step, the criterion and the losses.
+
+* Each process computes the loss of its own images, and that loss grows with their number: the criterion multiplies the
+  sum of its parts by the batch size of the process.
+* DDP averages the gradients of the K processes. The training step multiplies its loss by :func:`world_size`, so the
+  average becomes the sum: K processes take the step that one process takes with all images.
+* A part computed over the images of all processes has the same value in each of them. The batch size of a process is
+  only 1/K of the whole, so its gradient must be K times that of its share. :func:`of_all_processes` does this for a
+  sum of shares, :func:`known_to_all_processes` for a value that each process already knows in full.
+* Every process must enter every collective, with objects or without. Code that one process runs alone, such as
+  validation, must not enter any.
+"""
 
 from __future__ import annotations
 
@@ -92,17 +105,14 @@ def all_reduce_sum(tensor: Tensor) -> Tensor:
 
 
 def of_all_processes(share: Tensor) -> Tensor:
-    """The sum of a scalar over all processes, with the gradient of this process's share times their number.
-
-    Data-parallel training averages gradients: after that, the sum has acted once.
-    """
+    """The sum of a scalar over all processes, with K times the gradient of this share: see the contract above."""
     if not is_initialised():
         return share
     return all_reduce_sum(share) + (share - share.detach()) * world_size()
 
 
 def known_to_all_processes(value: Tensor) -> Tensor:
-    """A scalar that every process has in full, with this process's gradient times their number, see above."""
+    """A scalar that every process has in full, with K times this process's gradient: see the contract above."""
     return value.detach() + (value - value.detach()) * world_size()
 
 

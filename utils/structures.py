@@ -70,9 +70,10 @@ class Batch(NamedTuple):
 
 
 class AnchorTable(NamedTuple):
-    """What is known of the anchors before the network has spoken; made once per input size, on the device.
+    """What is known of the anchors of one input size, on the device; see :class:`utils.boxes.AnchorTables`.
 
     Attributes:
+        grids: L pairs (rows, columns), on the host.
         level: (N,) int64, index of the detection level.
         shape: (N,) int64, index of the anchor shape within its level.
         cell: (N, 2) column and row of the grid cell.
@@ -84,6 +85,7 @@ class AnchorTable(NamedTuple):
         level_offset: (L,) int64, first anchor of each level.
     """
 
+    grids: tuple[tuple[int, int], ...]
     level: Tensor
     shape: Tensor
     cell: Tensor

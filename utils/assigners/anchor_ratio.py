@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import functools
-
 import torch
 from torch import Tensor
 
 from utils.assigners.base import ASSIGNERS, anchors_at
 from utils.structures import AnchorTable, Assignment
-
-# In cells: the object's own cell, then left, top, right and bottom neighbour.
-NEIGHBOURS = ((0.0, 0.0), (-0.5, 0.0), (0.0, -0.5), (0.5, 0.0), (0.0, 0.5))
 
 
 class AnchorRatioAssigner:
@@ -51,20 +46,23 @@ class AnchorRatioAssigner:
 
         near = _near_cells(centre, grids)  # (5, L, M)
         neighbour, level, shape, target = (fits[None] & near[:, :, None]).nonzero(as_tuple=True)
-        cell = (centre[level, target] + _neighbours(targets.device, targets.dtype)[neighbour]).floor()
+        cell = (centre[level, target] + _half_step(neighbour)).floor()
         anchor = anchors_at(table, level, shape, cell)
         return Assignment(image=targets[target, 0].long(), anchor=anchor, target=target)
 
 
-@functools.cache
-def _neighbours(device: torch.device, dtype: torch.dtype) -> Tensor:
-    """NEIGHBOURS as a (5, 2) tensor; kept, because making one in every step would wait for the device."""
-    with torch.inference_mode(False):
-        return torch.tensor(NEIGHBOURS, device=device, dtype=dtype)
+def _half_step(neighbour: Tensor) -> Tensor:
+    """Half a cell towards a neighbour, (P, 2): 0 is the own cell, then left, top, right, bottom.
+
+    Computed on the device: a constant copied from the host in every step would wait for it.
+    """
+    right = (neighbour == 3).int() - (neighbour == 1).int()
+    down = (neighbour == 4).int() - (neighbour == 2).int()
+    return 0.5 * torch.stack((right, down), dim=1)
 
 
 def _near_cells(centre: Tensor, grids: Tensor) -> Tensor:
-    """(5, L, M) bool in the order of NEIGHBOURS: the own cell always, a neighbour when the centre leans towards it.
+    """(5, L, M) bool: the own cell always, a neighbour when the centre leans towards it; order as in `_half_step`.
 
     A centre that lies exactly on a cell border leans both ways, as in YOLOv5.
     """

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from utils.boxes import build_anchor_table, flatten_levels
+from utils.boxes import AnchorTables, flatten_levels
 from utils.config.hyperparameters import Hyperparameters
 from utils.criterion.build import build_losses
 from utils.criterion.correlation import CorrelationPart
@@ -55,6 +55,7 @@ class Criterion(nn.Module):
             )
         self.num_classes = num_classes
         self._anchors_px = anchors_px.detach().cpu().double()  # copied to the device with each new table
+        self._tables = AnchorTables()
         self.strides = tuple(float(stride) for stride in strides)
         # a module: its state is part of this one's
         self.box_loss, score_loss, self.assigner = build_losses(hyp, num_classes)
@@ -66,7 +67,6 @@ class Criterion(nn.Module):
             self.parts = ElementwiseParts(score_loss, hyp, num_classes, num_levels, image_size)
         correlated = hyp.loss.correlation != "none"
         self.correlation = CorrelationPart(hyp, ranks_joint_scores(hyp, num_classes)) if correlated else None
-        self._table_key: tuple | None = None
 
     def forward(self, raw: Sequence[Tensor], targets: Tensor) -> LossOutput:
         """Compute the loss.
@@ -84,7 +84,7 @@ class Criterion(nn.Module):
         """
         with torch.autocast(raw[0].device.type, enabled=False):
             dtype = torch.promote_types(raw[0].dtype, torch.float32)
-            table = self._anchor_table(raw, dtype)
+            table = self._tables.get(raw, dtype, self.strides, lambda: self._anchors_px)
             flat = flatten_levels([level.to(dtype) for level in raw])
             targets = targets.to(flat)
             predictions = flat.detach() if self.assigner.needs_predictions else None
@@ -121,14 +121,3 @@ class Criterion(nn.Module):
             similarity = self.box_loss.similarity(matches.pred_boxes, matches.target_boxes, context=context)
             return similarity.clamp(0, 1)
         return matches.iou
-
-    def _anchor_table(self, raw: Sequence[Tensor], dtype: torch.dtype) -> AnchorTable:
-        """The table of this input size, kept until the size changes."""
-        grids = tuple((level.shape[2], level.shape[3]) for level in raw)
-        key = (grids, dtype, raw[0].device)
-        if key != self._table_key:
-            with torch.inference_mode(False):  # a table made while validating must serve training too
-                anchors = self._anchors_px.to(dtype).to(raw[0].device)
-                self._table = build_anchor_table(anchors, self.strides, grids)
-            self._table_key = key
-        return self._table

@@ -41,7 +41,6 @@ class ElementwiseParts(nn.Module):
             "cls": hyp.cls * num_classes / 80 * 3 / num_levels,
         }
         self.balance = LEVEL_BALANCE.get(num_levels, LEVEL_BALANCE_OTHERWISE[:num_levels])
-        self._table: AnchorTable | None = None
 
     def forward(
         self,
@@ -88,13 +87,14 @@ class ElementwiseParts(nn.Module):
         if ignore is not None:
             positive = torch.zeros_like(ignore).index_put_((matches.image, matches.anchor), ignore.new_ones(()))
             loss = loss.masked_fill(ignore & ~positive, 0.0)
-        return (loss * self._anchor_weights(table)).sum() / batch
+        return (loss * self._anchor_weights(table, loss)).sum() / batch
 
-    def _anchor_weights(self, table: AnchorTable) -> Tensor:
-        """(N,) weights that turn a sum over anchors into the balanced sum over levels of their means."""
-        if table is not self._table:
-            with torch.inference_mode(False):  # weights made while validating must serve training too
-                anchors_in_level = table.level_grid.prod(dim=1) * table.level_size.shape[1]
-                balance = table.level_size.new_tensor(self.balance)
-                self._table, self._weights = table, (balance / anchors_in_level)[table.level]
-        return self._weights
+    def _anchor_weights(self, table: AnchorTable, like: Tensor) -> Tensor:
+        """(N,) weights that turn a sum over anchors into the balanced sum over levels of their means.
+
+        The numbers are computed on the host and filled in on the device: no copy that a step would wait for.
+        """
+        counts = [table.level_size.shape[1] * rows * cols for rows, cols in table.grids]
+        weights = torch.tensor(self.balance, dtype=like.dtype) / torch.tensor(counts, dtype=like.dtype)
+        levels = zip(counts, weights.tolist(), strict=True)
+        return torch.cat([like.new_full((count,), weight) for count, weight in levels])

@@ -92,10 +92,11 @@ def save_set(folder: str, arguments: argparse.Namespace) -> None:
 
 def load_set(folder: str) -> tuple[DetectionTable, GroundTruthTable]:
     """The set that :func:`save_set` wrote."""
-    return tuple(
-        kind(*(np.load(f"{folder}/{kind.__name__}.{column}.npy") for column in kind._fields))
-        for kind in (DetectionTable, GroundTruthTable)
-    )
+
+    def columns(kind: type[DetectionTable] | type[GroundTruthTable]) -> list[np.ndarray]:
+        return [np.load(f"{folder}/{kind.__name__}.{column}.npy") for column in kind._fields]
+
+    return DetectionTable(*columns(DetectionTable)), GroundTruthTable(*columns(GroundTruthTable))
 
 
 def run_pycocotools(folder: str, arguments: argparse.Namespace) -> Run:

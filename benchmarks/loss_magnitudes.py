@@ -10,6 +10,8 @@ Random objects of 1.5 to 55 % of the image's side, the anchors of YOLOv5, output
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -40,15 +42,15 @@ def scene(size: int) -> tuple[list[Tensor], Tensor]:
     return [0.3 * torch.randn(*shape, dtype=torch.float64) for shape in shapes], targets
 
 
-def magnitude(setting: str | dict, size: int) -> tuple[float, float]:
+def magnitude(setting: str | Mapping[str, Any], size: int) -> tuple[float, float]:
     """Mean loss over the positives, and the norm of the gradient of the box part with respect to the raw boxes."""
     raw, targets = scene(size)
     raw = [level.requires_grad_() for level in raw]
     criterion = Criterion(ANCHORS, STRIDES, NUM_CLASSES, size, {"loss": {"box": setting}, "obj": 0, "cls": 0})
     losses: list[Tensor] = []
     criterion.box_loss.register_forward_hook(lambda module, arguments, output: losses.append(output))
-    criterion(raw, targets).total.backward()
-    slope = torch.cat([level.grad[..., :4].flatten() for level in raw]).norm()
+    slopes = torch.autograd.grad(criterion(raw, targets).total, raw)
+    slope = torch.cat([level[..., :4].flatten() for level in slopes]).norm()
     return losses[0].mean().item(), slope.item()
 
 

@@ -16,6 +16,7 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
@@ -46,9 +47,14 @@ def matrix_loss(logits: Tensor, ious: Tensor, labels: Tensor, form: str) -> Tens
     """The definition: every step of every pair in a matrix (P, N)."""
 
     def bent(x: Tensor) -> Tensor:
-        return sum((y1 - y0) * ((x - x0) / (x1 - x0)).clamp(0, 1) for (x0, y0), (x1, y1) in pairwise(CURVE))
+        segments = [(y1 - y0) * ((x - x0) / (x1 - x0)).clamp(0, 1) for (x0, y0), (x1, y1) in pairwise(CURVE)]
+        return torch.stack(segments).sum(dim=0)
 
-    functions = {"linear": lambda x: x, "square": torch.square, "searched": bent}
+    functions: dict[str, Callable[[Tensor], Tensor]] = {
+        "linear": lambda x: x,
+        "square": lambda x: x**2,
+        "searched": bent,
+    }
     positive = labels == 1
     above = logits - logits[positive][:, None]
     if form == "sigmoid":

@@ -60,27 +60,32 @@ def batch(case: Case) -> tuple[Tensor, Tensor, Tensor]:
     logits[index] += case.lead
     targets = torch.zeros(case.num)
     targets[index] = 0.05 + 0.95 * torch.rand(case.num_positives, generator=generator)
-    return tuple(tensor.to(case.device) for tensor in (logits, targets, 1 - targets[index]))
+    errors = 1 - targets[index]
+    return logits.to(case.device), targets.to(case.device), errors.to(case.device)
 
 
-def step(case: Case) -> Callable[[], None]:
+def total(parts: tuple[Tensor, Tensor]) -> Tensor:
+    """The sum of both parts of a loss."""
+    return parts[0] + parts[1]
+
+
+def step(case: Case) -> Callable[[], object]:
     """Forward and backward of a fresh batch, to be called again and again."""
     logits, targets, errors = batch(case)
     if case.loop:
-        sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))  # the loops are the tests' oracle
-        from ranking_loops import alrp_loop, ap_loop, rank_sort_loop
+        from tests.ranking_loops import alrp_loop, ap_loop, rank_sort_loop  # the oracles of the tests
 
-        loops = {
+        loops: dict[str, Callable[[], object]] = {
             "rank_sort": lambda: rank_sort_loop(logits, targets, 0.5, prune=True),
             "ap": lambda: ap_loop(logits, targets, 0.5, prune=True),
             "alrp": lambda: alrp_loop(logits, targets, errors, 0.5, prune=True),
         }
         return loops[case.loss]
     logits.requires_grad_()
-    losses = {
-        "rank_sort": lambda: sum(rank_sort_loss(logits, targets, delta=0.5)),
+    losses: dict[str, Callable[[], Tensor]] = {
+        "rank_sort": lambda: total(rank_sort_loss(logits, targets, delta=0.5)),
         "ap": lambda: ap_loss(logits, targets, delta=0.5),
-        "alrp": lambda: sum(alrp_loss(logits, targets, errors, delta=0.5)),
+        "alrp": lambda: total(alrp_loss(logits, targets, errors, delta=0.5)),
     }
 
     def ours() -> None:
@@ -106,7 +111,7 @@ def forget_peak() -> None:
         Path("/proc/self/clear_refs").write_text("5")
 
 
-def memory_of(run: Callable[[], None], device: str) -> int:
+def memory_of(run: Callable[[], object], device: str) -> int:
     """Bytes that a call takes beyond what is there."""
     if device == "cuda":
         torch.cuda.synchronize()
@@ -120,7 +125,7 @@ def memory_of(run: Callable[[], None], device: str) -> int:
     return resident(peak=True) - before
 
 
-def seconds(run: Callable[[], None], device: str) -> float:
+def seconds(run: Callable[[], object], device: str) -> float:
     """Wall clock of a call."""
     start = time.perf_counter()
     run()
@@ -156,6 +161,7 @@ def cost_of(case: Case, limit: float | None = None) -> Cost | None:
 def row(case: Case, limit: float) -> str:
     """A line of the table."""
     ours = cost_of(case)
+    assert ours is not None  # it has no time limit
     loop = cost_of(case._replace(loop=True, repeats=1), limit) if limit > 0 else None
     cells = [f"{case.num:,}", f"{case.num_positives:,}", case.device, f"{ours.milliseconds:.1f}"]
     cells += [f"{ours.extra_bytes / 1e6:.1f}", f"{ours.extra_bytes / case.num:.0f}"]

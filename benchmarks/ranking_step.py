@@ -18,10 +18,11 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from benchmarks.ranking_speed import memory_of, seconds
 from models import build_model
+from models.yolo import DetectionModel
 from utils.config.loading import load_hyperparameters
 from utils.criterion.criterion import Criterion
 from utils.inference import autocast_type, select_device
@@ -32,7 +33,7 @@ HYPS = ("hyp.scratch-low.yaml", "hyp.rs.yaml", "hyp.alrp.yaml", "hyp.ap.yaml")
 class Setting(NamedTuple):
     """Network and batch."""
 
-    model: nn.Module
+    model: DetectionModel
     images: Tensor
     targets: Tensor
     autocast: torch.dtype | None
@@ -41,7 +42,7 @@ class Setting(NamedTuple):
         """Raw outputs."""
         device = self.images.device.type
         with torch.autocast(device, self.autocast, enabled=self.autocast is not None):
-            return self.model(self.images)
+            return self.model.raw(self.images)
 
 
 def build(options: argparse.Namespace) -> Setting:
@@ -138,7 +139,7 @@ def main() -> None:
         runs[hyp] = loss_step(criterion_of(hyp, setting, options), raw, setting.targets)
     for run in runs.values():
         run()
-    times = {name: [] for name in runs}
+    times: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(options.repeats):
         for name, run in runs.items():
             times[name].append(1000 * seconds(run, device))

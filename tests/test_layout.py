@@ -6,11 +6,13 @@ Each test is one rule and names every offender.
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 
-from tests.layout import Layout
+from tests.layout import ROOT, Layout
 
 LAYOUT = Layout()
+DESIGN = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
 
 # Station (a package, a single file, or a command) to the stations that it may import besides itself. Bottom up.
 PRIMITIVES = {"utils.errors", "utils.structures", "utils.distributed"}
@@ -83,6 +85,25 @@ def test_only_loading_knows_checkpoints_among_the_models():
 
 def test_the_table_names_only_what_exists():
     assert set(MAY_IMPORT).union(*MAY_IMPORT.values()) <= set(LAYOUT.files)
+
+
+def written_rule(text: str) -> set[str]:
+    """The stations of a cell of docs/design.md, such as ``workshops - models + evaluation, detection``."""
+    groups: dict[str, set[str]] = {"nothing": set(), "primitives": PRIMITIVES, "base": BASE}
+    groups |= {"parts": PARTS, "joints": JOINTS, "workshops": WORKSHOPS}
+    stations: set[str] = set()
+    for sign, names in re.findall(r"(^|[+-])\s*([\w., ]+)", text):
+        for name in names.strip().split(", "):
+            in_utils = f"utils.{name}"
+            found = groups.get(name, {in_utils if sign and in_utils in MAY_IMPORT else name})
+            stations = stations - found if sign == "-" else stations | found
+    return stations
+
+
+def test_the_design_document_has_the_same_table():
+    rows = re.findall(r"^\| `([\w.]+)` \|.*\| (.*) \|$", DESIGN, flags=re.MULTILINE)
+    written = {station: written_rule(rule) for station, rule in rows}
+    assert written == MAY_IMPORT
 
 
 def test_modules_are_named_after_what_they_hold():

@@ -5,47 +5,52 @@ Without any flag it trains yolov5n from scratch on generated shapes. :func:`run`
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import logging
-import os
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from models import DetectionModel
-from models.loading import load_model, model_from_weights, new_model
+from models.loading import load_model
 from models.yolo import describe
 from utils import distributed
 from utils.checkpoint import add_to_checkpoint, load_checkpoint, save_checkpoint, strip_checkpoint
 from utils.config.console import images_bar, run_main, setup_logging
-from utils.config.hyperparameters import Hyperparameters
-from utils.config.loading import load_hyperparameters
-from utils.criterion.build import check_loss_settings
 from utils.criterion.criterion import Criterion
-from utils.datasets import DataDescription, DetectionDataset, build_loader, multi_scale_size, read_data_yaml
+from utils.datasets import multi_scale_size, read_data_yaml
+from utils.errors import UserError
 from utils.evaluation.files import OutputFiles
 from utils.evaluation.loop import Validation, validate
 from utils.evaluation.operating_points import KEY, fit_operating_points
 from utils.evaluation.report import iou_table, validation_table
-from utils.files import find_file, increment_path
-from utils.inference import autocast_type, fitting_image_size, rescale, select_device, to_network_input
+from utils.files import find_file
+from utils.inference import rescale, select_device, to_network_input
 from utils.metrics import Metrics
 from utils.plots.boxes import NUM_PLOTTED_BATCHES, plot_batch
 from utils.plots.training import plot_labels, plot_results
 from utils.search.run import evolve
-from utils.training.anchors import fit_anchors
+from utils.structures import Batch
+from utils.training.build import build_session
 from utils.training.log import RunLog
-from utils.training.optim import ModelEMA, Schedule, build_optimizer, freeze
+from utils.training.optim import ModelEMA, Schedule
 from utils.training.options import complete_options, make_parser, resumed_options
-from utils.training.report import TrainResult, data_text, epoch_line, finite_means, metric_values, settings_text
+from utils.training.report import (
+    EpochResult,
+    TrainResult,
+    data_text,
+    epoch_line,
+    epoch_values,
+    finite_means,
+    settings_text,
+    validation_values,
+)
 from utils.training.reproducibility import reproducible
-from utils.training.session import Session
+from utils.training.session import Session, should_stop
 
 MAX_GRADIENT_NORM = 10.0
 CHECK_EVERY = 10  # iterations between looks at the losses, each of which waits for the device
@@ -53,63 +58,88 @@ CHECK_EVERY = 10  # iterations between looks at the losses, each of which waits 
 log = logging.getLogger(__name__)
 
 
-def train_one_epoch(session: Session, epoch: int) -> dict[str, float]:
-    """One pass over the training set.
+def train_one_epoch(
+    model: nn.Module,
+    criterion: Criterion,
+    loader: Iterable[Batch | tuple[Tensor, Tensor]],
+    optimizer: torch.optim.Optimizer,
+    schedule: Schedule,
+    scaler: torch.amp.GradScaler,
+    device: torch.device,
+    epoch: int,
+    *,
+    last_step: int = -1,
+    ema: ModelEMA | None = None,
+    autocast_type: torch.dtype | None = None,
+    images_per_item: int = 1,
+    resize: Callable[[Tensor, int], Tensor] | None = None,
+    on_batch: Callable[[int, Any], None] | None = None,
+) -> EpochResult:
+    """One pass over the training images. docs/training_loop.md calls it on a loader of the user's own.
+
+    Args:
+        model: images (B, 3, H, W) in [0, 1] to raw outputs, L x (B, A, H, W, 5 + C), while it trains.
+        criterion: of the raw outputs and targets.
+        loader: batches that begin with images (B, 3, H, W), uint8 or floats in [0, 1], and targets (M, 6): image,
+            class, x, y, w, h (``xywhn``). :class:`Batch` is one, and so is a tuple of two tensors.
+        optimizer, schedule, scaler: ``schedule`` sets the rates of each iteration; a disabled scaler does nothing.
+        device: of model and criterion.
+        epoch: from 0.
+        last_step: iteration of the last optimiser step, as the call for the epoch before returned it.
+        ema: follows the model after each step.
+        autocast_type: type of the network's arithmetic; None is float32.
+        images_per_item: images of the data set in each image of a batch: 4 with --quad.
+        resize: of images on the device and the number of the batch, before the network sees them.
+        on_batch: called with the number of each batch and the batch, after its backward pass.
 
     Returns:
-        mean of each weighted loss part over the epoch.
+        EpochResult: mean of each weighted loss part, and the iteration of the last optimiser step.
 
     Raises:
-        UserError: a loss part is not finite.
+        UserError: no batch at all.
+        DivergenceError: a loss part is not finite.
     """
-    options, device, network = session.options, session.device, session.network
-    network.train()
-    session.criterion.train()
-    session.train_loader.set_epoch(epoch)
-    if options.image_weights:
-        session.train_loader.weigh_images(session.class_ap)
-    num_batches, enlargement = len(session.train_loader), session.train_loader.enlargement
+    model.train()
+    criterion.train()
     sums: dict[str, Tensor] = {}
-    bar = images_bar(len(session.train_loader.dataset), f"epoch {epoch + 1}/{options.epochs}")
-    for index, batch in enumerate(session.train_loader):
-        iteration = epoch * num_batches + index
-        accumulate = session.schedule.apply(session.optimizer, iteration)
-        images = to_network_input(batch.images, device)
-        if options.multi_scale:
-            stride = max(session.model.stride)
-            size = multi_scale_size(options.imgsz * enlargement, stride, options.seed, epoch, index)
-            images = rescale(images, size, stride)
-        with torch.autocast(device.type, session.autocast_type, enabled=session.autocast_type is not None):
-            raw = network(images)
-        loss = session.criterion(raw, batch.targets.to(device, non_blocking=True))
-        # data-parallel training averages gradients over processes, and an image of --quad stands for four
-        session.scaler.scale(loss.total * distributed.world_size() * enlargement**2).backward()
-        if iteration - session.last_step >= accumulate:
-            optimizer_step(session)
-            session.last_step = iteration
+    num_images = len(loader.dataset) if hasattr(loader, "dataset") else None
+    with images_bar(num_images, f"epoch {epoch + 1}/{schedule.epochs}") as bar:
+        for index, batch in enumerate(loader):
+            iteration = epoch * schedule.num_batches + index
+            accumulate = schedule.apply(optimizer, iteration)
+            images, targets = to_network_input(batch[0], device), batch[1].to(device, non_blocking=True)
+            if resize is not None:
+                images = resize(images, index)
+            with torch.autocast(device.type, autocast_type, enabled=autocast_type is not None):
+                raw = model(images)
+            loss = criterion(raw, targets)
+            # data-parallel training averages gradients over processes
+            scaler.scale(loss.total * distributed.world_size() * images_per_item).backward()
+            if iteration - last_step >= accumulate:
+                optimizer_step(model, optimizer, scaler)
+                last_step = iteration
+                if ema is not None:
+                    ema.update(model)
+            sums = {name: sums.get(name, 0) + part for name, part in loss.parts.items()}
+            if on_batch is not None:
+                on_batch(index, batch)
+            if index % CHECK_EVERY == 0:
+                shown = {name: f"{value:.4f}" for name, value in finite_means(sums, index + 1, epoch).items()}
+                bar.set_postfix(shown | {"objects": len(targets), "size": images.shape[-1]}, refresh=False)
+            bar.update(len(images) * distributed.world_size())
+    if not sums:
+        raise UserError(f"epoch {epoch + 1}: expected at least one batch from the loader but got none")
+    criterion.end_epoch()
+    return EpochResult(finite_means(sums, index + 1, epoch), last_step)
 
-        sums = {name: sums.get(name, 0) + part for name, part in loss.parts.items()}
-        if epoch == 0 and index < NUM_PLOTTED_BATCHES and distributed.is_main() and not options.noplots:
-            picture = session.save_dir / f"train_batch{index}.jpg"
-            plot_batch(batch.images, batch.targets, picture, session.model.names, batch.paths)
-        if index % CHECK_EVERY == 0 or index + 1 == num_batches:
-            means = finite_means(sums, index + 1, epoch)
-            shown = {name: f"{value:.4f}" for name, value in means.items()}
-            bar.set_postfix(shown | {"objects": len(batch.targets), "size": images.shape[-1]}, refresh=False)
-        bar.update(len(images) * distributed.world_size())
-    bar.close()
-    session.criterion.end_epoch()
-    return means
 
-
-def optimizer_step(session: Session) -> None:
-    """Clip, step, clear, and let the average follow."""
-    session.scaler.unscale_(session.optimizer)
-    nn.utils.clip_grad_norm_(session.model.parameters(), MAX_GRADIENT_NORM)
-    session.scaler.step(session.optimizer)
-    session.scaler.update()
-    session.optimizer.zero_grad()
-    session.ema.update(session.model)
+def optimizer_step(model: nn.Module, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler) -> None:
+    """Clip the gradients, step, and clear them."""
+    scaler.unscale_(optimizer)
+    nn.utils.clip_grad_norm_(model.parameters(), MAX_GRADIENT_NORM)
+    scaler.step(optimizer)
+    scaler.update()
+    optimizer.zero_grad()
 
 
 def run(*, on_epoch: Callable[[int, Metrics | None], None] | None = None, **options: Any) -> TrainResult | None:
@@ -144,233 +174,159 @@ def run(*, on_epoch: Callable[[int, Metrics | None], None] | None = None, **opti
     try:
         with reproducible(complete.seed, device):
             session = build_session(complete, description, device, checkpoint, save_dir)
-            session.on_epoch = on_epoch
-            epochs = train(session)
+            epochs = train(session, on_epoch)
             return finish(session, epochs, started) if distributed.is_main() else None
     finally:
         if grouped:
             distributed.destroy_process_group()
 
 
-def build_session(
-    options: argparse.Namespace,
-    description: DataDescription,
-    device: torch.device,
-    checkpoint: Mapping[str, Any] | None,
-    save_dir: Path | None,
-) -> Session:
-    """Build network, data, criterion and optimiser; with a checkpoint, put them back to where it was written.
-
-    Args:
-        checkpoint, save_dir: of the run to continue, or None.
-    """
-    hyp = _hyperparameters(options, checkpoint)
-    dtype = autocast_type(options.amp, device)
-    model = _build_network(options, hyp, description.names, checkpoint)
-    freeze(model, options.freeze)
-    options.imgsz = fitting_image_size(options.imgsz, max(model.stride))
-    train_set, val_set = _datasets(options, hyp, description, max(model.stride))
-    if checkpoint is None:
-        keep = options.noautoanchor
-        log.info("%s", fit_anchors(model, train_set, options.imgsz, hyp.anchor_t, seed=options.seed, keep=keep))
-    model.to(device).to_channels_last()
-    criterion = Criterion(model.anchors_px, model.stride, model.nc, options.imgsz, hyp).to(device)
-    if save_dir is None:  # only now: a wrong setting leaves no empty folder behind
-        save_dir = distributed.broadcast_object(_new_folder(options) if distributed.is_main() else None)
-    workers = min(options.workers, (os.cpu_count() or 1) // distributed.local_world_size(), options.batch_size)
-    loading = {"workers": workers, "pin_memory": device.type == "cuda"}
-    train_loader = build_loader(
-        train_set,
-        options.batch_size,
-        shuffle=not options.rect,
-        quad=options.quad,
-        seed=options.seed,
-        rank=distributed.rank(),
-        world_size=distributed.world_size(),
-        **loading,
-    )
-    session = Session(
-        options=options,
-        hyp=hyp,
-        device=device,
-        autocast_type=dtype,
-        save_dir=save_dir,
-        model=model,
-        network=distributed.data_parallel(model, device, options.sync_bn),
-        ema=ModelEMA(model),
-        criterion=criterion,
-        optimizer=build_optimizer(model, options.optimizer, hyp, options.batch_size),
-        schedule=Schedule(hyp, options.epochs, len(train_loader), options.batch_size, options.cos_lr),
-        scaler=torch.amp.GradScaler(device.type, enabled=dtype == torch.float16),
-        train_loader=train_loader,
-        val_loader=build_loader(val_set, val_set.batch_size, **loading) if val_set else None,
-    )
-    if checkpoint is not None:
-        session.restore(checkpoint)
-    if distributed.is_main():
-        _prepare_folder(session)
-        log.info("%s", settings_text(options, hyp))
-        log.info("%s", describe(model, Path(options.cfg or options.weights).stem))
-        log.info("%s", data_text(device, dtype, (len(train_set), len(val_set)), model.names))
-        log.info("results go to %s", save_dir)
-    return session
-
-
-def _prepare_folder(session: Session) -> None:
-    """A new run starts without checkpoints of an earlier one (--exist-ok), and with a picture of its labels."""
-    options, weights = session.options, session.save_dir / "weights"
-    weights.mkdir(exist_ok=True)
-    if options.resume:
-        return
-    for name in ("last.pt", "best.pt"):
-        (weights / name).unlink(missing_ok=True)
-    if not options.noplots:
-        plot_labels(session.train_loader.dataset.labels, session.model.names, session.save_dir / "labels.jpg")
-
-
-def _hyperparameters(options: argparse.Namespace, checkpoint: Mapping[str, Any] | None) -> Hyperparameters:
-    if checkpoint is not None:
-        return Hyperparameters.from_mapping(checkpoint["hyp"], "checkpoint")
-    direct = {} if options.label_smoothing is None else {"label_smoothing": options.label_smoothing}
-    return load_hyperparameters(options.hyp, options.set, validate=check_loss_settings, **direct)
-
-
-def _build_network(
-    options: argparse.Namespace, hyp: Hyperparameters, data_names: Sequence[str], checkpoint: Mapping[str, Any] | None
-) -> DetectionModel:
-    """The network of a run: new, with the weights of --weights that fit, or that of the run continued."""
-    names = ("object",) if options.single_cls and len(data_names) > 1 else data_names
-    per_level = None if hyp.anchors is None else round(hyp.anchors)
-    if checkpoint is not None:
-        return new_model(checkpoint["cfg"], names)
-    if not options.weights:
-        return new_model(options.cfg, names, anchors_per_level=per_level)
-    return model_from_weights(options.weights, names, cfg=options.cfg, anchors_per_level=per_level)
-
-
-def _datasets(
-    options: argparse.Namespace, hyp: Hyperparameters, description: DataDescription, stride: int
-) -> tuple[DetectionDataset, DetectionDataset | None]:
-    """Training set, and validation set in the main process, where batches are twice as large as one process trains."""
-    common = {"image_size": options.imgsz, "single_cls": options.single_cls, "seed": options.seed, "stride": stride}
-    train_set = DetectionDataset(
-        description,
-        "train",
-        hyp=hyp,
-        augment=True,
-        rect=options.rect,
-        batch_size=options.batch_size,
-        cache=None if options.cache == "val" else options.cache,
-        **common,
-    )
-    if not distributed.is_main():
-        return train_set, None
-    batch_size = 2 * options.batch_size // distributed.world_size()
-    cache = "ram" if options.cache == "val" else options.cache
-    return train_set, DetectionDataset(
-        description, "val", rect=True, batch_size=batch_size, pad=0.5, cache=cache, **common
-    )
-
-
-def _new_folder(options: argparse.Namespace) -> Path:
-    name = Path(options.cfg or options.weights).stem if options.name == "cfg" else options.name
-    return increment_path(options.project, name, options.exist_ok)
-
-
-def train(session: Session) -> int:
-    """Train, validate and save, epoch by epoch; returns how many epochs the run has had."""
-    options, is_main = session.options, distributed.is_main()
-    run_log = RunLog(session.save_dir, resume=bool(options.resume)) if is_main else None
-    if is_main and not options.resume:
-        run_log.save_settings({k: v for k, v in vars(options).items() if k != "resume"}, session.hyp.to_mapping())
-    begin, epoch, stop = time.monotonic(), session.start_epoch - 1, False
+def train(session: Session, on_epoch: Callable[[int, Metrics | None], None] | None = None) -> int:
+    """Train, validate, log and save, epoch by epoch; returns how many epochs the run has had."""
+    config, parts, progress = session.config, session.parts, session.progress
+    options, begin, epoch = config.options, time.monotonic(), progress.start_epoch - 1
+    run_log = start_run(session) if distributed.is_main() else None
     with run_log or contextlib.nullcontext():
-        for epoch in range(session.start_epoch, options.epochs):
-            losses = train_one_epoch(session, epoch)
-            if is_main:
-                stop = finish_epoch(session, epoch, losses, run_log, begin)
-            stop, session.class_ap = distributed.broadcast_object((stop, session.class_ap))
+        for epoch in range(progress.start_epoch, options.epochs):
+            losses, stop = run_epoch(session, epoch), False
+            if run_log is not None:
+                final = epoch + 1 == options.epochs
+                result = validate_average(session) if final or not options.noval else None
+                metrics = result.metrics if result else None
+                improved = metrics is not None and progress.note(epoch, metrics)
+                stop = metrics is not None and should_stop(epoch, progress.best_epoch, options.patience)
+                values = epoch_values(losses, parts.optimizer) | (validation_values(*result[:2]) if result else {})
+                run_log.log(epoch, values)
+                seconds = (time.monotonic() - begin) / (epoch + 1 - progress.start_epoch)
+                log.info("%s", epoch_line(epoch, options.epochs, values, seconds, config.device))
+                if final or stop or not options.nosave:
+                    save(session, epoch, metrics, improved)
+                if stop:
+                    log.info("stopped early: no better epoch than %d in %d", progress.best_epoch + 1, options.patience)
+                if on_epoch is not None:
+                    on_epoch(epoch, metrics)
+            stop, progress.class_ap = distributed.broadcast_object((stop, progress.class_ap))
             if stop:
                 break
     return epoch + 1
 
 
-def finish_epoch(session: Session, epoch: int, losses: Mapping[str, float], run_log: RunLog, begin: float) -> bool:
-    """Validate the average, log the epoch, save checkpoints; returns whether to stop early."""
-    options, weights = session.options, session.save_dir / "weights"
-    final = epoch + 1 == options.epochs
-    values = {f"train/{name}_loss": value for name, value in losses.items()}
-    rates = {f"x/lr{index}": group["lr"] for index, group in enumerate(session.optimizer.param_groups)}
-    metrics, record = None, None
-    if final or not options.noval:
-        result = validate_average(session)
-        metrics, record = result.metrics, result.metrics.to_dict()
-        session.note_metrics(record)
-        values |= metric_values(metrics) | {f"val/{name}_loss": value for name, value in result.losses.items()}
-    improved = metrics is not None and metrics.fitness > session.best_fitness
-    if improved:
-        session.best_fitness, session.best_epoch = metrics.fitness, epoch
-    stop = 0 < options.patience <= epoch - session.best_epoch and metrics is not None
-    run_log.log(epoch, values | rates)
-    done, elapsed = epoch + 1 - session.start_epoch, time.monotonic() - begin
-    left = elapsed / done * (options.epochs - epoch - 1)
-    log.info("%s", epoch_line(epoch, options.epochs, values, elapsed / done, left, session.device))
+def start_run(session: Session) -> RunLog:
+    """Prepare the folder of the run, say what is about to happen, and open its log. For the main process."""
+    config, parts = session.config, session.parts
+    options, weights = config.options, config.save_dir / "weights"
+    weights.mkdir(exist_ok=True)
+    run_log = RunLog(config.save_dir, resume=bool(options.resume))
+    if not options.resume:
+        for name in ("last.pt", "best.pt"):  # of an earlier run, with --exist-ok
+            (weights / name).unlink(missing_ok=True)
+        run_log.save_settings(config.option_values(), config.hyp.to_mapping())
+        if not options.noplots:
+            plot_labels(parts.train_set.labels, parts.model.names, config.save_dir / "labels.jpg")
+    num_val = 0 if parts.val_set is None else len(parts.val_set)
+    log.info("%s", settings_text(vars(options) | config.option_values(), config.hyp))
+    log.info("%s", describe(parts.model, Path(options.cfg or options.weights).stem))
+    log.info("%s", data_text(config.device, config.autocast_type, len(parts.train_set), num_val, parts.model.names))
+    log.info("results go to %s", config.save_dir)
+    return run_log
 
-    # last.pt comes last: a run that dies between two files repeats this epoch, and writes all of them again
-    periodic = options.save_period > 0 and epoch % options.save_period == 0
-    files = ["best.pt"] * improved + [f"epoch{epoch}.pt"] * periodic
-    if final or stop or not options.nosave:
-        state = session.state(epoch, record)
-        for file in [*files, "last.pt"]:
-            save_checkpoint(weights / file, state)
-    if stop:
-        log.info("stopped early: nothing better than epoch %d in %d epochs", session.best_epoch + 1, options.patience)
-    if session.on_epoch is not None:
-        session.on_epoch(epoch, metrics)
-    return stop
+
+def run_epoch(session: Session, epoch: int) -> dict[str, float]:
+    """:func:`train_one_epoch` with what a run has built; returns the mean of each weighted loss part."""
+    config, parts, progress = session.config, session.parts, session.progress
+    options, loader, stride = config.options, parts.train_loader, max(parts.model.stride)
+    loader.set_epoch(epoch)
+    if options.image_weights:
+        loader.weigh_images(progress.class_ap)
+
+    def vary_size(images: Tensor, index: int) -> Tensor:
+        size = multi_scale_size(config.image_size * loader.enlargement, stride, options.seed, epoch, index)
+        return rescale(images, size, stride)
+
+    def plot(index: int, batch: Batch) -> None:
+        if index < NUM_PLOTTED_BATCHES:
+            file = config.save_dir / f"train_batch{index}.jpg"
+            plot_batch(batch.images, batch.targets, file, parts.model.names, batch.paths)
+
+    losses, progress.last_step = train_one_epoch(
+        parts.network,
+        parts.criterion,
+        loader,
+        parts.optimizer,
+        parts.schedule,
+        parts.scaler,
+        config.device,
+        epoch,
+        last_step=progress.last_step,
+        ema=parts.ema,
+        autocast_type=config.autocast_type,
+        images_per_item=loader.enlargement**2,
+        resize=vary_size if options.multi_scale else None,
+        on_batch=plot if epoch == 0 and distributed.is_main() and not options.noplots else None,
+    )
+    return losses
 
 
 def validate_average(session: Session) -> Validation:
     """Measure the moving average of the weights on the validation split, in float32."""
-    session.criterion.eval()  # what it remembers is of training steps, and no other process takes part
+    config, parts = session.config, session.parts
+    parts.criterion.eval()  # what it remembers is of training steps, and no other process takes part
     return validate(
-        session.ema.model,
-        session.val_loader,
-        criterion=session.criterion,
-        names=session.model.names,
-        device=session.device,
-        single_cls=session.options.single_cls,
+        parts.ema.model,
+        parts.val_loader,
+        criterion=parts.criterion,
+        names=parts.model.names,
+        device=config.device,
+        single_cls=config.options.single_cls,
     )
+
+
+def save(session: Session, epoch: int, metrics: Metrics | None, improved: bool) -> None:
+    """Write the checkpoints of an epoch.
+
+    ``last.pt`` is written last: a run that dies between two files repeats this epoch, and writes all of them again.
+
+    Args:
+        epoch: finished epoch, from 0.
+        metrics: of its validation, or None.
+        improved: whether they are the best so far.
+    """
+    options = session.config.options
+    periodic = options.save_period > 0 and epoch % options.save_period == 0
+    state = session.checkpoint(epoch, metrics and metrics.to_dict())
+    for file in [*["best.pt"] * improved, *[f"epoch{epoch}.pt"] * periodic, "last.pt"]:
+        save_checkpoint(session.config.save_dir / "weights" / file, state)
 
 
 def finish(session: Session, epochs: int, started: float) -> TrainResult:
     """Strip the checkpoints, measure the best one once more, draw, and say where everything is."""
-    options, save_dir = session.options, session.save_dir
+    config, parts = session.config, session.parts
+    options, save_dir = config.options, config.save_dir
     last, best = save_dir / "weights" / "last.pt", save_dir / "weights" / "best.pt"
     if not best.exists():  # --nosave: the last epoch is the only one there is
         shutil.copyfile(last, best)
     best_epoch = load_checkpoint(best)["epoch"]
     for path in (last, best):
         strip_checkpoint(path)
-    model, _ = load_model(best, session.device)
-    output = OutputFiles(save_dir, session.val_loader.dataset, plots=not options.noplots)
+    model, _ = load_model(best, config.device)
+    output = OutputFiles(save_dir, parts.val_set, plots=not options.noplots)
     result = validate(
         model,
-        session.val_loader,
+        parts.val_loader,
         names=model.names,
-        device=session.device,
+        device=config.device,
         single_cls=options.single_cls,
         on_batch=output.add,
     )
     output.finish(result.detections, result.evaluator, result.metrics)
-    measured = {"data": options.data, "task": "val", "imgsz": options.imgsz}
+    measured = {"data": options.data, "task": "val", "imgsz": config.image_size}
     add_to_checkpoint(best, **{KEY: fit_operating_points(result.evaluator, result.metrics, measured)})
     if not options.noplots:
         plot_results(save_dir / "results.csv", save_dir / "results.png")
     minutes = (time.monotonic() - started) / 60
     log.info("\n%s (epoch %d) on the val split:", best, best_epoch + 1)
     log.info("%s\n%s", validation_table(result.metrics, 1 < model.nc < 50), iou_table(result.metrics))
-    log.info("%d epochs in %.1f minutes; results are in %s", epochs - session.start_epoch, minutes, save_dir)
+    log.info("%d epochs in %.1f minutes; results are in %s", epochs - session.progress.start_epoch, minutes, save_dir)
     return TrainResult(save_dir, best, last, result.metrics, result.metrics.fitness, epochs, minutes)
 
 

@@ -111,9 +111,9 @@ def fitting_image_size(size: int, stride: int) -> int:
 
 
 def to_network_input(images: Tensor, device: torch.device) -> Tensor:
-    """(B, 3, H, W) uint8 to floats in [0, 1] on the device, in channels-last memory."""
+    """Images (B, 3, H, W), uint8 or floats in [0, 1], to float32 in [0, 1] on the device, in channels-last memory."""
     images = images.to(device, non_blocking=True).contiguous(memory_format=torch.channels_last)
-    return images.float() / 255
+    return images.float() if images.is_floating_point() else images.float() / 255
 
 
 def rescale(images: Tensor, size: int, stride: int) -> Tensor:

@@ -16,7 +16,7 @@ import torch.multiprocessing as mp
 import study
 import train
 from tests.painted_objects import NAMES, write_data_set
-from tests.training_runs import results, same_weights
+from tests.training_runs import interrupted_run, results, same_weights
 from utils.checkpoint import load_checkpoint
 from utils.config.hyperparameters import Hyperparameters
 from utils.datasets import DetectionDataset, build_loader, read_data_yaml
@@ -164,7 +164,7 @@ def let_it_learn(patch: pytest.MonkeyPatch) -> None:
 
     def promising(session: train.Session) -> train.Validation:
         result = validate_average(session)
-        ap = [1 - 0.3 ** (session.ema.updates + 1), 0.1, 0.5]
+        ap = [1 - 0.3 ** (session.parts.ema.updates + 1), 0.1, 0.5]
         return result._replace(metrics=with_ap(result.metrics, ap))
 
     patch.setattr(train, "validate_average", promising)
@@ -178,14 +178,14 @@ def learning(monkeypatch: pytest.MonkeyPatch) -> None:
 def drawn_images(patch: pytest.MonkeyPatch) -> list[list[int]]:
     """Images of each epoch that will be trained."""
     epochs: list[list[int]] = []
-    one_epoch = train.train_one_epoch
+    one_epoch = train.run_epoch
 
     def watched(session: train.Session, epoch: int) -> dict:
         losses = one_epoch(session, epoch)
-        epochs.append([index for batch in session.train_loader for index in batch.indices])
+        epochs.append([index for batch in session.parts.train_loader for index in batch.indices])
         return losses
 
-    patch.setattr(train, "train_one_epoch", watched)
+    patch.setattr(train, "run_epoch", watched)
     return epochs
 
 
@@ -206,20 +206,10 @@ def steps_until(epoch: int) -> int:
 
 
 @pytest.mark.usefixtures("learning")
-def test_a_resumed_run_draws_what_it_would_have_drawn(options: dict, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_resumed_run_draws_what_it_would_have_drawn(options: dict) -> None:
     options |= {"epochs": 5, "image_weights": True}
     whole = train.run(**options)
-    one_epoch = train.train_one_epoch
-
-    def interrupted(session: train.Session, epoch: int) -> dict:
-        if epoch == 3:
-            raise KeyboardInterrupt
-        return one_epoch(session, epoch)
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(train, "train_one_epoch", interrupted)
-        train.run(**options)
-    last = whole.save_dir.with_name("exp2") / "weights" / "last.pt"
+    last = interrupted_run(options, after=3)
     assert load_checkpoint(last)["epoch"] == 2
     resumed = train.run(resume=str(last))
     assert results(resumed.save_dir).equals(results(whole.save_dir)) and same_weights(resumed.last, whole.last)
@@ -265,7 +255,7 @@ def test_a_class_that_validation_lacks_counts_as_the_mean(options: dict, monkeyp
 
     monkeypatch.setattr(train, "validate_average", without_blue)
     train.run(**options | {"epochs": 1})
-    assert sessions[0].class_ap == pytest.approx((0.2, 0.6, 0.4))
+    assert sessions[0].progress.class_ap == pytest.approx((0.2, 0.6, 0.4))
 
 
 def test_settings_that_contradict_image_weights(options: dict, caplog: pytest.LogCaptureFixture) -> None:

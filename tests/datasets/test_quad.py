@@ -12,7 +12,7 @@ import torch
 
 import train
 from tests.painted_sets import assert_labels_follow_pixels, painted_set
-from tests.training_runs import results, same_weights
+from tests.training_runs import interrupted_run, results, same_weights
 from utils.config.hyperparameters import Hyperparameters
 from utils.criterion.criterion import Criterion
 from utils.datasets import DetectionDataset, build_loader, read_data_yaml
@@ -178,20 +178,10 @@ def test_multi_scale_varies_the_doubled_size(options: dict, monkeypatch: pytest.
     assert min(sizes) >= 64 and max(sizes) > 1.5 * 64 and len(set(sizes)) > 3
 
 
-def test_a_resumed_run_equals_one_that_never_stopped(options: dict, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_resumed_run_equals_one_that_never_stopped(options: dict) -> None:
     options |= {"epochs": 4, "batch_size": 4, "quad": True, "image_weights": True, "set": ["mosaic9=0.5"]}
     whole = train.run(**options)
-    one_epoch = train.train_one_epoch
-
-    def interrupted(session: train.Session, epoch: int) -> dict:
-        if epoch == 2:
-            raise KeyboardInterrupt
-        return one_epoch(session, epoch)
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(train, "train_one_epoch", interrupted)
-        train.run(**options)
-    resumed = train.run(resume=str(whole.save_dir.with_name("exp2") / "weights" / "last.pt"))
+    resumed = train.run(resume=str(interrupted_run(options, after=2)))
     assert results(resumed.save_dir).equals(results(whole.save_dir)) and same_weights(resumed.last, whole.last)
 
 

@@ -40,15 +40,15 @@ def compared(rows: list[dict]) -> list[dict]:
 
 def interrupt(patch: pytest.MonkeyPatch, run: int, epoch: int) -> None:
     """Ctrl-C in an epoch of a run, both from 0."""
-    one_epoch, begun = train.train_one_epoch, []
+    one_epoch, begun = train.run_epoch, []
 
     def interrupted(session: train.Session, now: int) -> dict:
-        begun.extend([1] if now == session.start_epoch else [])
+        begun.extend([1] if now == session.progress.start_epoch else [])
         if (len(begun), now) == (run + 1, epoch):
             raise KeyboardInterrupt
         return one_epoch(session, now)
 
-    patch.setattr(train, "train_one_epoch", interrupted)
+    patch.setattr(train, "run_epoch", interrupted)
 
 
 def test_a_grid_and_its_second_call(grid: dict, caplog: pytest.LogCaptureFixture) -> None:
@@ -86,17 +86,17 @@ def test_a_grid_and_its_second_call(grid: dict, caplog: pytest.LogCaptureFixture
 def test_presets_share_weights_and_batches_of_a_seed(grid: dict, monkeypatch: pytest.MonkeyPatch) -> None:
     """Initial weights, and every batch of both epochs, by seed; seeds differ, and so do the trained weights."""
     seen: dict[tuple, list] = {}
-    one_epoch = train.train_one_epoch
+    one_epoch = train.run_epoch
 
     def watched(session: train.Session, epoch: int) -> dict:
-        entry = seen.setdefault((session.save_dir.parent.name, session.options.seed), [])
+        entry = seen.setdefault((session.config.save_dir.parent.name, session.config.options.seed), [])
         if epoch == 0:
-            entry.append([value.clone() for value in session.model.state_dict().values()])
-        session.train_loader.set_epoch(epoch)
-        entry.append([tensor for batch in session.train_loader for tensor in (batch.images, batch.targets)])
+            entry.append([value.clone() for value in session.parts.model.state_dict().values()])
+        session.parts.train_loader.set_epoch(epoch)
+        entry.append([tensor for batch in session.parts.train_loader for tensor in (batch.images, batch.targets)])
         return one_epoch(session, epoch)
 
-    monkeypatch.setattr(train, "train_one_epoch", watched)
+    monkeypatch.setattr(train, "run_epoch", watched)
     study.run(**grid)
     for seed in (0, 1):
         assert len(seen["iou", seed]) == 3
@@ -120,9 +120,9 @@ def test_an_interrupted_study_goes_on_as_if_nothing_had_happened(grid: dict, epo
     folder = Path(grid["project"]) / "stopped"
     assert len(read_rows(folder / "results.csv")) == 1
     assert (folder / "sca/0/weights/last.pt").exists() == bool(epoch)
-    one_epoch, epochs = train.train_one_epoch, []
+    one_epoch, epochs = train.run_epoch, []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train, "train_one_epoch", lambda *given: epochs.append(given[1]) or one_epoch(*given))
+        patch.setattr(train, "run_epoch", lambda *given: epochs.append(given[1]) or one_epoch(*given))
         done = study.run(**grid)
     assert epochs == [0, 1, 0, 1, 0, 1][epoch:], "an epoch that has a checkpoint is not repeated"
     assert done.trained == 3 and compared(done.rows) == compared(whole.rows)

@@ -14,7 +14,8 @@ import yaml
 import detect
 import train
 import val
-from tests.training_runs import results, same_weights
+from models.loading import new_model
+from tests.training_runs import interrupted_run, results, same_weights
 from utils.checkpoint import load_checkpoint
 from utils.errors import UserError
 from utils.training.log import COLUMNS
@@ -77,22 +78,11 @@ def test_a_training_leaves_the_global_generators_alone(options: dict) -> None:
     assert torch.are_deterministic_algorithms_enabled() == deterministic
 
 
-def test_a_resumed_run_equals_one_that_never_stopped(options: dict, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_resumed_run_equals_one_that_never_stopped(options: dict) -> None:
     """Interrupted while gradients wait for their optimiser step, which the checkpoint must keep."""
     options |= {"epochs": 6, "set": ["warmup_epochs=1"]}
     whole = train.run(**options)
-    one_epoch = train.train_one_epoch
-
-    def interrupted(session: train.Session, epoch: int) -> dict:
-        if epoch == 4:
-            raise KeyboardInterrupt
-        return one_epoch(session, epoch)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(train, "train_one_epoch", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            train.run(**options)
-    last = whole.save_dir.with_name("exp2") / "weights" / "last.pt"
+    last = interrupted_run(options, after=4)
     assert load_checkpoint(last)["gradients"], "the interruption should hit an accumulation"
     resumed = train.run(resume=str(last))
     assert resumed.save_dir == last.parent.parent and resumed.epochs == 6
@@ -271,7 +261,7 @@ def test_two_processes_equal_one_where_their_batches_do(
     states = [load_checkpoint(one.last.parents[2] / folder / "weights/last.pt")["model"] for folder in ("exp", "exp2")]
     names = [name for name in states[0] if name.endswith(("weight", "bias"))]
     torch.manual_seed(0)
-    start = train.new_model(options["cfg"], ("a", "b", "c")).state_dict()
+    start = new_model(options["cfg"], ("a", "b", "c")).state_dict()
     moved, apart = (
         max(float((states[0][name] - other[name]).abs().max()) for name in names) for other in (start, states[1])
     )

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -23,6 +22,18 @@ SCORES = {
     "mAP50": "metrics/mAP_0.5",
     "mAP50-95": "metrics/mAP_0.5:0.95",
 }
+
+
+class EpochResult(NamedTuple):
+    """What one pass over the training images returns.
+
+    Attributes:
+        losses: mean of each weighted loss part.
+        last_step: iteration of the last optimiser step.
+    """
+
+    losses: dict[str, float]
+    last_step: int
 
 
 class TrainResult(NamedTuple):
@@ -46,8 +57,14 @@ class TrainResult(NamedTuple):
     minutes: float
 
 
-def metric_values(metrics: Metrics) -> dict[str, float]:
-    """Metrics by column of results.csv; undefined ones are left out."""
+def epoch_values(losses: Mapping[str, float], optimizer: torch.optim.Optimizer) -> dict[str, float]:
+    """Mean training losses and learning rates of an epoch, by column of results.csv."""
+    values = {f"train/{name}_loss": value for name, value in losses.items()}
+    return values | {f"x/lr{index}": group["lr"] for index, group in enumerate(optimizer.param_groups)}
+
+
+def validation_values(metrics: Metrics, losses: Mapping[str, float]) -> dict[str, float]:
+    """Metrics and losses of a validation, by column of results.csv; undefined metrics are left out."""
     values = {
         "metrics/precision": metrics.precision,
         "metrics/recall": metrics.recall,
@@ -61,12 +78,18 @@ def metric_values(metrics: Metrics) -> dict[str, float]:
         "metrics/oLRP_false_positive": metrics.olrp_false_positive,
         "metrics/oLRP_false_negative": metrics.olrp_false_negative,
     }
-    return {name: value for name, value in values.items() if not math.isnan(value)}
+    defined = {name: value for name, value in values.items() if not math.isnan(value)}
+    return defined | {f"val/{name}_loss": value for name, value in losses.items()}
 
 
-def settings_text(options: argparse.Namespace, hyp: Hyperparameters) -> str:
-    """The resolved settings; flags that are off are left out."""
-    shown = {name: value for name, value in vars(options).items() if value is not None and value is not False}
+def settings_text(options: Mapping[str, Any], hyp: Hyperparameters) -> str:
+    """The resolved settings; flags that are off are left out.
+
+    Args:
+        options: by name.
+        hyp: hyper-parameters.
+    """
+    shown = {name: value for name, value in options.items() if value is not None and value is not False}
     lines = ["options: " + ", ".join(f"{name} {value!r}" for name, value in shown.items())]
     flat = {name: value for name, value in hyp.to_mapping().items() if value is not None and name != "loss"}
     lines.append("hyper-parameters: " + ", ".join(f"{name} {_short(value)}" for name, value in flat.items()))
@@ -76,13 +99,16 @@ def settings_text(options: argparse.Namespace, hyp: Hyperparameters) -> str:
 
 
 def data_text(
-    device: torch.device, autocast_type: torch.dtype | None, num_images: Sequence[int], names: Mapping
+    device: torch.device,
+    autocast_type: torch.dtype | None,
+    num_train: int,
+    num_val: int,
+    names: Mapping[int, str],
 ) -> str:
     """Device, precision, and sizes of the training and validation sets."""
-    train, val = num_images
     return (
         f"device: {device}, network in {describe_type(autocast_type)}\n"
-        f"data: {train} training and {val} validation images, classes: {', '.join(names.values())}"
+        f"data: {num_train} training and {num_val} validation images, classes: {', '.join(names.values())}"
     )
 
 
@@ -91,7 +117,6 @@ def epoch_line(
     epochs: int,
     values: Mapping[str, float],
     seconds: float,
-    left: float,
     device: torch.device,
 ) -> str:
     """What is printed after an epoch.
@@ -100,7 +125,7 @@ def epoch_line(
         epoch: finished epoch, from 0, of ``epochs``.
         values: by column of results.csv; metrics are absent where nothing was validated.
         seconds: mean duration of an epoch.
-        left: seconds until the end.
+        device: of the network.
     """
     parts = [f"epoch {epoch + 1:>3}/{epochs}"]
     for name, value in values.items():
@@ -109,7 +134,7 @@ def epoch_line(
     parts += [f"{name} {values[column]:.3f}" for name, column in SCORES.items() if column in values]
     if device.type == "cuda":
         parts.append(f"{torch.cuda.max_memory_reserved(device) / 2**30:.1f} GiB")
-    return "  ".join([*parts, f"{seconds:.1f} s/epoch", f"{duration(left)} left"])
+    return "  ".join([*parts, f"{seconds:.1f} s/epoch", f"{duration(seconds * (epochs - epoch - 1))} left"])
 
 
 def finite_means(sums: Mapping[str, Tensor], count: int, epoch: int) -> dict[str, float]:

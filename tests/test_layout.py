@@ -17,7 +17,7 @@ DESIGN = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
 # Station (a package, a single file, or a command) to the stations that it may import besides itself. Bottom up.
 PRIMITIVES = {"utils.errors", "utils.structures", "utils.distributed"}
 BASE = PRIMITIVES | {"utils.boxes", "utils.registry", "utils.files", "utils.config"}
-PARTS = BASE | {"utils.checkpoint", "utils.label_files"}
+PARTS = BASE | {"utils.checkpoint", "utils.torch_archive", "utils.label_files"}
 JOINTS = PARTS | {"utils.losses", "utils.assigners", "utils.datasets", "utils.metrics", "utils.postprocess", "models"}
 WORKSHOPS = JOINTS | {"utils.criterion", "utils.inference", "utils.training", "utils.plots"}
 MAY_IMPORT = {
@@ -29,6 +29,7 @@ MAY_IMPORT = {
     "utils.files": PRIMITIVES,
     "utils.config": PRIMITIVES | {"utils.registry", "utils.files"},
     "utils.checkpoint": PRIMITIVES | {"utils.files"},
+    "utils.torch_archive": PRIMITIVES,
     "utils.label_files": PRIMITIVES | {"utils.boxes"},
     # blind to one another
     "utils.losses": BASE,
@@ -158,8 +159,9 @@ def test_nothing_is_evaluated_or_loaded_on_trust():
 def test_nothing_is_pickled():
     pickles = {"pickle", "cPickle", "dill", "joblib", "shelve", "marshal"}
     offenders = []
-    for module, tree in LAYOUT.trees.items():
-        for node in ast.walk(tree):
+    readers = {"utils.torch_archive"}  # reads the pickles of others as data, see its tests
+    for module in set(LAYOUT.files) - readers:
+        for node in ast.walk(LAYOUT.trees[module]):
             if isinstance(node, ast.Import | ast.ImportFrom):
                 names = {alias.name for alias in node.names} | {getattr(node, "module", None)}
                 offenders += [f"{module}:{node.lineno} {name}" for name in names & pickles]

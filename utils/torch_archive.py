@@ -355,7 +355,7 @@ def _check_opcodes(file: BinaryIO) -> None:
     for number, (opcode, argument, position) in enumerate(pickletools.genops(file)):
         if opcode.name in _REFUSED_OPCODES:
             raise RefusedError(f"holds the pickle opcode {opcode.name}")
-        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and argument > number:
+        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and int(str(argument)) > number:
             raise RefusedError(f"numbers an entry of its memo {argument} at opcode {number}")
         if opcode.name == "GLOBAL":
             _Reader(io.BytesIO(), _storage_never).find_class(*str(argument).split(" ", 1))

@@ -16,7 +16,7 @@ DESIGN = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
 
 # Station (a package, a single file, or a command) to the stations that it may import besides itself. Bottom up.
 PRIMITIVES = {"utils.errors", "utils.structures", "utils.distributed"}
-BASE = PRIMITIVES | {"utils.boxes", "utils.registry", "utils.files", "utils.config"}
+BASE = PRIMITIVES | {"utils.boxes", "utils.parameters", "utils.registry", "utils.files", "utils.config"}
 PARTS = BASE | {"utils.checkpoint", "utils.torch_archive", "utils.label_files"}
 JOINTS = PARTS | {"utils.losses", "utils.assigners", "utils.datasets", "utils.metrics", "utils.postprocess", "models"}
 WORKSHOPS = JOINTS | {"utils.criterion", "utils.inference", "utils.training", "utils.plots"}
@@ -25,15 +25,17 @@ MAY_IMPORT = {
     "utils.structures": set(),
     "utils.distributed": set(),
     "utils.boxes": PRIMITIVES,
-    "utils.registry": PRIMITIVES,
+    "utils.parameters": PRIMITIVES,
+    "utils.registry": PRIMITIVES | {"utils.parameters"},
     "utils.files": PRIMITIVES,
-    "utils.config": PRIMITIVES | {"utils.registry", "utils.files"},
+    "utils.config": PRIMITIVES | {"utils.parameters", "utils.registry", "utils.files"},
+    "utils.registry_tables": PRIMITIVES | {"utils.registry", "utils.files", "utils.config"},
     "utils.checkpoint": PRIMITIVES | {"utils.files"},
     "utils.torch_archive": PRIMITIVES,
     "utils.label_files": PRIMITIVES | {"utils.boxes"},
     # blind to one another
-    "utils.losses": BASE,
-    "utils.assigners": BASE,
+    "utils.losses": BASE | {"utils.registry_tables"},
+    "utils.assigners": BASE | {"utils.registry_tables"},
     "utils.datasets": BASE,
     "utils.metrics": BASE,
     "utils.postprocess": BASE,

@@ -7,10 +7,12 @@ import torch
 
 from tests.assigner_scenes import ANCHORS, GRIDS, STRIDES, random_targets, table_of
 from utils.assigners import ASSIGNERS
-from utils.config.hyperparameters import Hyperparameters
-from utils.criterion.build import check_loss_settings
+from utils.config.hyperparameters import Hyperparameters, LossSettings
+from utils.config.loading import load_hyperparameters
+from utils.criterion.build import anchor_ratio_limit, check_loss_settings
 from utils.criterion.criterion import Criterion
-from utils.errors import UserError
+from utils.errors import ContradictionError, UserError
+from utils.losses import SCORE_LOSSES
 
 
 def random_maps(images: int = 3, classes: int = 3) -> list[torch.Tensor]:
@@ -89,3 +91,40 @@ def test_the_setting_is_a_name() -> None:
         assert criterion_of(name).assigner.needs_predictions == (name == "best_iou")
     with pytest.raises(UserError, match=r"unknown assigner 'best_iuo'. Known: anchor_ratio, atss, best_iou"):
         criterion_of("best_iuo")
+
+
+def test_parameters_stand_beside_the_name() -> None:
+    for setting, attribute, value in (
+        ({"name": "atss", "candidates": 4}, "candidates", 4),
+        ({"name": "best_iou", "ignore_iou": 0.5}, "ignore_iou", 0.5),
+        ({"name": "anchor_ratio", "anchor_t": 3}, "anchor_t", 3),
+        ("anchor_ratio", "anchor_t", 4),
+    ):
+        hyp = Hyperparameters.from_mapping({"assigner": setting})
+        criterion = Criterion(ANCHORS, STRIDES, 3, 128, hyp)
+        assert getattr(criterion.assigner, attribute) == value, setting
+        assert Hyperparameters.from_mapping(hyp.to_mapping()) == hyp
+        assert anchor_ratio_limit(hyp) == (3 if attribute == "anchor_t" and value == 3 else 4), setting
+    assert load_hyperparameters({}, ["assigner=atss", "assigner.candidates=4"]).assigner == {
+        "name": "atss",
+        "candidates": 4,
+    }
+
+
+def test_anchor_t_is_a_hyper_parameter_or_a_parameter() -> None:
+    hyp = Hyperparameters.from_mapping({"anchor_t": 3})
+    assert Criterion(ANCHORS, STRIDES, 3, 128, hyp).assigner.anchor_t == anchor_ratio_limit(hyp) == 3
+    both = {"anchor_t": 3, "assigner": {"name": "anchor_ratio", "anchor_t": 2}}
+    with pytest.raises(ContradictionError, match=r"anchor_t: 3\.0 and the parameter anchor_t: 2 of the assigner"):
+        check_loss_settings(Hyperparameters.from_mapping(both))
+    check_loss_settings(Hyperparameters.from_mapping({"anchor_t": 3, "assigner": "atss"}))  # the anchors are fit by it
+    with pytest.raises(UserError, match=r"unknown parameter of the assigner 'atss' 'candidate'.*mean 'candidates'"):
+        check_loss_settings(Hyperparameters.from_mapping({"assigner": {"name": "atss", "candidate": 4}}))
+
+
+def test_keys_of_the_settings_have_the_defaults_of_the_parameters() -> None:
+    """A key at its default is as good as not set: both must mean the same."""
+    for registry, settings in ((ASSIGNERS, Hyperparameters()), (SCORE_LOSSES, LossSettings())):
+        for info in map(registry.entry, registry):
+            for key in info.block_keys:
+                assert getattr(settings, key) == info.parameters[key].default, (info.name, key)

@@ -203,5 +203,5 @@ def test_an_anchor_goes_to_the_object_with_the_highest_iou() -> None:
 
 @pytest.mark.parametrize("value", [0, -1, 2.5, True, "nine", None])
 def test_wrong_candidates_are_refused(value: object) -> None:
-    with pytest.raises(UserError, match=r"atss: expected candidates, a whole number of at least 1, but got"):
+    with pytest.raises(UserError, match=r"atss: candidates: expected a whole number of at least 1 but got"):
         ASSIGNERS.build("atss", candidates=value)

@@ -66,7 +66,7 @@ def test_every_box_loss_has_a_preset_that_changes_nothing_else(name):
     assert differences(f"hyp.{name.replace('_', '-')}.yaml") == expected
 
 
-RANKING = [name for name in SCORE_LOSSES if SCORE_LOSSES.entry(name).info.get("ranking")]
+RANKING = [name for name in SCORE_LOSSES if SCORE_LOSSES.entry(name).ranking]
 
 
 @pytest.mark.parametrize("name", RANKING)

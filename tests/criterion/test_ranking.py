@@ -206,8 +206,18 @@ def test_contradictions_are_refused_by_name(name: str) -> None:
             build(**hyp, loss={"score": name})
     with pytest.raises(UserError, match="cls_pw: 2 has no effect without a class loss"):
         build(cls_pw=2.0, loss={"score": name, "rank_on": "joint"})
-    with pytest.raises(UserError, match="delta is a key of the loss block"):
-        build(loss={"score": {"name": name, "delta": 1.0}})
+    with pytest.raises(UserError, match=r"loss\.delta: 2\.0 and the parameter delta: 1\.0 .* set the same thing"):
+        build(loss={"score": {"name": name, "delta": 1.0}, "delta": 2.0})
+
+
+@pytest.mark.parametrize("name", RANKING)
+def test_delta_may_stand_beside_the_name_or_in_the_block(name: str) -> None:
+    raw, targets = scene()
+    block, parameter, default = (
+        build(loss={"score": score, **rest})(raw, targets).total
+        for score, rest in ((name, {"delta": 0.7}), ({"name": name, "delta": 0.7}, {}), (name, {}))
+    )
+    assert torch.equal(block, parameter) and not torch.equal(block, default)
 
 
 def test_keys_without_effect_are_refused() -> None:
@@ -260,7 +270,7 @@ def test_parameterized_ap_by_hand_and_its_way_to_the_boxes(form: str) -> None:
 
 def test_parameterized_ap_settings_are_checked() -> None:
     pap = {"score": "parameterized_ap"}
-    with pytest.raises(UserError, match=r"expected loss\.control_points, five curves or a file"):
+    with pytest.raises(UserError, match=r"expected control_points, five curves or a file"):
         build(loss=pap)
     with pytest.raises(UserError, match=r"five curves in the order H2, I2, I3, I1, H1, but got 4 of them"):
         build(loss=pap | {"control_points": POINTS[:4]})
@@ -270,7 +280,7 @@ def test_parameterized_ap_settings_are_checked() -> None:
         build(loss={"score": "rs", "control_points": POINTS})
     with pytest.raises(UserError, match=r"loss\.delta: 1\.0 has no effect with loss\.score: parameterized_ap"):
         build(loss=pap | {"control_points": POINTS, "delta": 1.0})
-    with pytest.raises(UserError, match="unknown form of parameterized_ap 'cubic'"):
+    with pytest.raises(UserError, match="parameterized_ap: form: unknown value 'cubic'"):
         build(loss={"score": {"name": "parameterized_ap", "form": "cubic"}})
     with pytest.raises(UserError, match="global_rank: true is not possible with"):
         build(loss=pap | {"control_points": POINTS, "global_rank": True})
@@ -282,5 +292,7 @@ def test_control_points_may_stand_in_a_file(tmp_path) -> None:
     text = (tmp_path / "hyp.yaml").read_text().replace("points.yaml", str(tmp_path / "points.yaml"))
     (tmp_path / "hyp.yaml").write_text(text)
     assert load_hyperparameters(tmp_path / "hyp.yaml").loss.control_points == POINTS
+    beside = {"name": "parameterized_ap", "control_points": str(tmp_path / "points.yaml")}
+    assert load_hyperparameters({"loss": {"score": beside}}).loss.score == beside | {"control_points": POINTS}
     with pytest.raises(UserError, match=r"loss\.control_points: .*nowhere\.yaml"):
         load_hyperparameters({"loss": {"control_points": "nowhere.yaml"}})

@@ -17,22 +17,44 @@ from benchmarks.loss_pictures import curves, draw
 from tests.box_cases import random_pairs
 from tests.criterion_scenes import build, scene
 from utils.config.yaml_files import load_yaml
+from utils.errors import UserError
 from utils.files import ROOT
 from utils.losses import BOX_LOSSES, SCORE_LOSSES, box_loss
 from utils.losses.__main__ import interval, tables
+from utils.registry_tables import between_markers, defaults
 
 DOCUMENT = (ROOT / "docs" / "losses.md").read_text(encoding="utf-8")
 
 
-def test_the_tables_are_those_of_the_registries():
-    between = re.search(r"<!-- tables of python -m utils.losses -->\n(.*?)\n<!-- end -->", DOCUMENT, re.DOTALL)
-    assert between.group(1) == tables(), "paste the output of python -m utils.losses"
+def command(*arguments: object) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, "-m", *map(str, arguments)], cwd=ROOT, capture_output=True, text=True)
 
 
-def test_the_list_can_be_printed():
-    run = subprocess.run([sys.executable, "-m", "utils.losses"], cwd=ROOT, capture_output=True, text=True)
-    assert run.stdout == tables() + "\n" and run.returncode == 0
+@pytest.mark.parametrize("module", ["utils.losses", "utils.assigners"])
+def test_the_tables_are_those_of_the_registries(module: str, tmp_path: Path):
+    checked = command(module, "--check", "docs/losses.md")
+    assert checked.returncode == 0, checked.stderr
+    printed = command(module).stdout
+    assert printed.strip() in DOCUMENT
+    outdated = tmp_path / "losses.md"
+    outdated.write_text(DOCUMENT.replace(printed.strip(), "an older table"), encoding="utf-8")
+    checked = command(module, "--check", outdated)
+    assert checked.returncode == 2 and f"run python -m {module} --write {outdated}" in checked.stderr
+    assert command(module, "--write", outdated).returncode == 0 and outdated.read_text(encoding="utf-8") == DOCUMENT
+
+
+def test_a_document_without_markers_is_refused(tmp_path: Path):
+    (tmp_path / "empty.md").write_text("nothing", encoding="utf-8")
+    with pytest.raises(UserError, match=r"expected the markers <!-- tables of python -m utils\.losses -->"):
+        between_markers("nothing", "utils.losses")
+    checked = command("utils.losses", "--check", tmp_path / "empty.md")
+    assert checked.returncode == 2 and "empty.md: expected the markers" in checked.stderr
+
+
+def test_intervals_and_defaults_as_text():
     assert interval((0.0, 2.5)) == "[0, 2.5]" and interval((0.0, float("inf"))) == "[0, inf)"
+    assert defaults(BOX_LOSSES.entry("interp_iou")) == "alpha = 0.99, dynamic = false, low = 0.6"
+    assert defaults(BOX_LOSSES.entry("mpdiou")) == "image_size = [640, 640]"
 
 
 @pytest.mark.parametrize("name", BOX_LOSSES.names())
@@ -89,8 +111,6 @@ def test_the_example_of_a_loss_of_ones_own_works(monkeypatch, tmp_path):
 def test_every_paper_of_a_loss_can_be_cited():
     citation = load_yaml(ROOT / "CITATION.cff")
     known = {entry["identifiers"][0]["value"].removeprefix("arXiv:") for entry in citation["references"]}
-    papers = " ".join(
-        registry.entry(name).info["paper"] for registry in (BOX_LOSSES, SCORE_LOSSES) for name in registry
-    )
+    papers = " ".join(registry.entry(name).paper for registry in (BOX_LOSSES, SCORE_LOSSES) for name in registry)
     named = set(re.findall(r"arXiv:(\d+\.\d+)|doi:(\S+)", papers))
     assert named and {arxiv or doi for arxiv, doi in named} <= known

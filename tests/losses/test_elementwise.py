@@ -11,7 +11,7 @@ from torch.nn import functional
 from utils.errors import UserError
 from utils.losses import SCORE_LOSSES
 
-NAMES = [name for name in SCORE_LOSSES if not SCORE_LOSSES.entry(name).info.get("ranking")]
+NAMES = [name for name in SCORE_LOSSES if not SCORE_LOSSES.entry(name).ranking]
 
 
 def logit(probability: float) -> torch.Tensor:
@@ -50,8 +50,8 @@ def test_every_loss_has_values_by_hand() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_documented(name: str) -> None:
-    info = SCORE_LOSSES.entry(name).info
-    assert info["paper"] and info["formula"] and info["range"] == (0.0, float("inf"))
+    info = SCORE_LOSSES.entry(name)
+    assert info.paper and info.formula and info.range == (0.0, float("inf"))
 
 
 @pytest.mark.parametrize(("name", "parameters", "probability", "target", "expected"), BY_HAND)
@@ -149,17 +149,17 @@ def test_empty_precision_and_errors(name: str) -> None:
 
 
 def test_wrong_parameters() -> None:
-    with pytest.raises(UserError, match="focal: expected gamma >= 0 but got -1"):
+    with pytest.raises(UserError, match="focal: gamma: expected a number of at least 0 but got -1"):
         SCORE_LOSSES.build("focal", gamma=-1)
-    with pytest.raises(UserError, match="focal: expected alpha from 0 to 1 but got 2"):
+    with pytest.raises(UserError, match="focal: alpha: expected a number from 0 to 1 but got 2"):
         SCORE_LOSSES.build("focal", alpha=2)
     with pytest.raises(UserError, match=r"unknown score loss 'focall'.*Did you mean 'focal'"):
         SCORE_LOSSES.build_from({"name": "focall"})
-    with pytest.raises(UserError, match=r"qfocal: expected beta, a number, 0 or at least 1, but got 0.5"):
+    with pytest.raises(UserError, match=r"qfocal: beta: expected 0 or a number of at least 1 but got 0.5"):
         SCORE_LOSSES.build("qfocal", beta=0.5)
-    with pytest.raises(UserError, match=r"varifocal: expected gamma, a number, 0 or at least 1, but got -1"):
+    with pytest.raises(UserError, match=r"varifocal: gamma: expected a number of at least 0 but got -1"):
         SCORE_LOSSES.build("varifocal", gamma=-1)
-    with pytest.raises(UserError, match=r"varifocal: expected alpha >= 0 but got -1"):
+    with pytest.raises(UserError, match=r"varifocal: alpha: expected a number of at least 0 but got -1"):
         SCORE_LOSSES.build("varifocal", alpha=-1)
-    with pytest.raises(UserError, match=r"mal: expected gamma, a number, 0 or at least 1, but got 'big'"):
+    with pytest.raises(UserError, match=r"mal: gamma: expected a number of at least 0 but got 'big'"):
         SCORE_LOSSES.build("mal", gamma="big")

@@ -5,10 +5,18 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from utils.assigners.base import ASSIGNERS, anchors_at
+from utils.assigners.base import anchors_at, register_assigner
+from utils.parameters import Number
 from utils.structures import AnchorTable, Assignment
 
 
+@register_assigner(
+    "anchor_ratio",
+    summary="side ratio below anchor_t, in up to three cells",
+    paper="YOLOv5",
+    parameters={"anchor_t": Number(4.0, low=1)},
+    block_keys=("anchor_t",),
+)
 class AnchorRatioAssigner:
     """An anchor matches where neither side differs from the object's by a factor of ``anchor_t`` or more.
 
@@ -22,7 +30,7 @@ class AnchorRatioAssigner:
 
     needs_predictions = False
 
-    def __init__(self, anchor_t: float = 4.0) -> None:
+    def __init__(self, anchor_t: float) -> None:
         self.anchor_t = anchor_t
 
     @torch.no_grad()
@@ -71,11 +79,3 @@ def _near_cells(centre: Tensor, grids: Tensor) -> Tensor:
     after = (far_side % 1 < 0.5) & (far_side > 1)  # right, bottom
     own = torch.ones_like(before[..., 0])
     return torch.stack((own, before[..., 0], before[..., 1], after[..., 0], after[..., 1]))
-
-
-@ASSIGNERS.register(
-    "anchor_ratio", settings=("anchor_t",), summary="YOLOv5: side ratio below anchor_t, up to three cells per anchor"
-)
-def build_anchor_ratio(anchor_t: float = 4.0) -> AnchorRatioAssigner:
-    """Side ratio below ``anchor_t``, up to three cells."""
-    return AnchorRatioAssigner(anchor_t)

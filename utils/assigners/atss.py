@@ -1,4 +1,4 @@
-"""Adaptive training sample selection: each object finds its own IoU threshold among the anchors around it."""
+"""ATSS: each object has an IoU threshold of its own, from the statistics of the anchors near it."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from utils.assigners.base import ASSIGNERS, MAX_PAIRS, anchors_at
+from utils.assigners.base import MAX_PAIRS, anchors_at, register_assigner
 from utils.boxes import elementwise_iou, xywh_to_xyxy
-from utils.errors import UserError
+from utils.parameters import Count
 from utils.structures import AnchorTable, Assignment
 
 # IoUs are equal to the threshold up to this many units of rounding: where all candidates fit alike, all must stay.
@@ -34,8 +34,14 @@ class _Candidates(NamedTuple):
     iou: Tensor
 
 
+@register_assigner(
+    "atss",
+    summary="near anchors with IoU above mean + deviation and the centre inside the object",
+    paper="Zhang et al., ATSS, CVPR 2020, arXiv:1912.02424",
+    parameters={"candidates": Count(9)},
+)
 class ATSSAssigner:
-    """Anchors near an object's centre that fit clearly better than its other near anchors.
+    """Adaptive training sample selection: of the anchors near an object, those with an IoU above mean + deviation.
 
     Zhang et al., Bridging the Gap Between Anchor-based and Anchor-free Detection via Adaptive Training Sample
     Selection, CVPR 2020, arXiv:1912.02424, algorithm 1:
@@ -60,7 +66,7 @@ class ATSSAssigner:
 
     needs_predictions = False
 
-    def __init__(self, candidates: int = 9) -> None:
+    def __init__(self, candidates: int) -> None:
         self.candidates = candidates
 
     @torch.no_grad()
@@ -78,7 +84,7 @@ class ATSSAssigner:
         num_levels, num_shapes, _ = table.level_size.shape
         offsets = _window(self.candidates, num_shapes, targets)
         some = max(1, MAX_PAIRS // (num_levels * num_shapes * len(offsets)))
-        found = [self._match(part, table, offsets) for part in targets.split(some)]
+        found = [self._match(part, table, offsets) for part in torch.split(targets, some)]
         target = torch.cat([part[0] + number * some for number, part in enumerate(found)])
         anchor, iou = (torch.cat([part[column] for part in found]) for column in (1, 2))
         image = targets[target, 0].long()
@@ -130,7 +136,7 @@ def _nearest_anchors(targets: Tensor, table: AnchorTable, offsets: Tensor, candi
     anchor_centre = step + 0.5
     anchor_boxes = xywh_to_xyxy(torch.cat((anchor_centre, anchor_cells), dim=-1))
     target_boxes = xywh_to_xyxy(torch.cat((centre, size), dim=-1))[:, :, None]
-    low, high = target_boxes.split(2, dim=-1)
+    low, high = torch.split(target_boxes, 2, dim=-1)
     return _Candidates(
         shape=shape,
         cell=home[:, :, None] + step,
@@ -148,13 +154,3 @@ def _best_of_each(place: Tensor, iou: Tensor) -> Tensor:
     first = torch.ones_like(place, dtype=torch.bool)
     first[1:] = place[1:] != place[:-1]
     return order[first].sort().values
-
-
-@ASSIGNERS.register(
-    "atss", settings=(), summary="ATSS: near anchors above the mean + deviation of their IoUs, centres inside"
-)
-def build_atss(candidates: int = 9) -> ATSSAssigner:
-    """Of the ``candidates`` nearest anchors per level, those above the mean + deviation of their IoUs."""
-    if isinstance(candidates, bool) or not isinstance(candidates, int) or candidates < 1:
-        raise UserError(f"atss: expected candidates, a whole number of at least 1, but got {candidates!r}")
-    return ATSSAssigner(candidates)

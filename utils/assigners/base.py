@@ -1,19 +1,17 @@
-"""The registry of assigners, and what they share. An assigner chooses anchors for objects; it knows nothing of losses.
-
-An entry's ``settings`` names the hyper-parameters that its builder takes.
-"""
+"""The registry of assigners, and what they share. An assigner chooses anchors for objects; it knows no losses."""
 
 from __future__ import annotations
 
-from typing import ClassVar, Protocol
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
-from utils.registry import Registry
+from utils.parameters import Parameter
+from utils.registry import Info, Registry
 from utils.structures import AnchorTable, Assignment
-
-ASSIGNERS = Registry("assigner")
 
 # Pairs of objects and anchors looked at together: bounds the memory, in some temporaries of this many numbers.
 MAX_PAIRS = 2**21
@@ -26,7 +24,7 @@ class Assigner(Protocol):
         needs_predictions: whether the call wants the raw predictions as well.
     """
 
-    needs_predictions: ClassVar[bool]
+    needs_predictions: bool
 
     def __call__(self, targets: Tensor, table: AnchorTable, flat: Tensor | None = None) -> Assignment:
         """Assign, without gradient.
@@ -36,6 +34,57 @@ class Assigner(Protocol):
             table: the N anchors of one image.
             flat: (B, N, 5 + C) raw predictions, detached; given where ``needs_predictions`` is set.
         """
+
+
+@dataclass(frozen=True, kw_only=True)
+class AssignerInfo(Info):
+    """One registered assigner.
+
+    Attributes:
+        summary: which anchors are positive, in one line of text, for tables.
+        paper: authors, title, venue, and arXiv number.
+    """
+
+    summary: str
+    paper: str
+
+
+ASSIGNERS: Registry[AssignerInfo, Assigner] = Registry("assigner")
+
+AssignerT = TypeVar("AssignerT", bound=Callable[..., Assigner])
+
+
+def register_assigner(
+    name: str,
+    *,
+    summary: str,
+    paper: str,
+    parameters: Mapping[str, Parameter] | None = None,
+    block_keys: tuple[str, ...] = (),
+) -> Callable[[AssignerT], AssignerT]:
+    """Decorate a class of assigners, whose instances are made with all parameters by name.
+
+    Args:
+        name: what settings call it.
+        summary, paper: as in :class:`AssignerInfo`.
+        parameters: by name, each with its default and its check.
+        block_keys: parameters that hyper-parameters of the same names may set as well.
+    """
+
+    def add(build: AssignerT) -> AssignerT:
+        ASSIGNERS.add(
+            AssignerInfo(
+                name=name,
+                build=build,
+                parameters=parameters or {},
+                block_keys=block_keys,
+                summary=summary,
+                paper=paper,
+            )
+        )
+        return build
+
+    return add
 
 
 def anchors_at(table: AnchorTable, level: Tensor, shape: Tensor, cell: Tensor) -> Tensor:

@@ -1,16 +1,22 @@
-"""YOLOv3's assignment: one anchor for each object, and predictions that fit an object by chance are left alone."""
+"""YOLOv3's assignment: one anchor per object; other predictions that overlap an object well are ignored."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from utils.assigners.base import ASSIGNERS, MAX_PAIRS, anchors_at
+from utils.assigners.base import MAX_PAIRS, anchors_at, register_assigner
 from utils.boxes import decode_predictions, elementwise_iou, xywh_to_xyxy
-from utils.errors import UserError
+from utils.parameters import Number
 from utils.structures import AnchorTable, Assignment
 
 
+@register_assigner(
+    "best_iou",
+    summary="the anchor of best shape, in one cell; predictions with IoU above ignore_iou are ignored",
+    paper="Redmon and Farhadi, YOLOv3, arXiv:1804.02767",
+    parameters={"ignore_iou": Number(0.7, 0, 1)},
+)
 class BestIoUAssigner:
     """The one anchor of all levels whose shape fits best, in the cell of the object's centre.
 
@@ -25,11 +31,11 @@ class BestIoUAssigner:
 
     needs_predictions = True
 
-    def __init__(self, ignore_iou: float = 0.7) -> None:
+    def __init__(self, ignore_iou: float) -> None:
         self.ignore_iou = ignore_iou
 
     @torch.no_grad()
-    def __call__(self, targets: Tensor, table: AnchorTable, flat: Tensor) -> Assignment:
+    def __call__(self, targets: Tensor, table: AnchorTable, flat: Tensor | None = None) -> Assignment:
         """Assign.
 
         Args:
@@ -39,7 +45,12 @@ class BestIoUAssigner:
 
         Returns:
             M matches in the order of the targets, and ``ignore``, (B, N) bool.
+
+        Raises:
+            ValueError: no predictions.
         """
+        if flat is None:
+            raise ValueError("Expected raw predictions of shape (B, N, 5 + C) but got None")
         image = targets[:, 0].long()
         image_wh = table.level_grid[0] * table.level_stride[0]  # pixels
         num_shapes = table.level_size.shape[1]
@@ -65,17 +76,7 @@ def _covers_an_object(pred_boxes: Tensor, image: Tensor, target_boxes: Tensor, t
     """(B, N) bool: predictions (B, N, 4) with an IoU above the threshold with an object (M, 4) of their image."""
     hits = torch.zeros(pred_boxes.shape[:2], dtype=torch.int32, device=pred_boxes.device)
     some = max(1, MAX_PAIRS // max(1, pred_boxes.shape[1]))
-    for part_image, part_boxes in zip(image.split(some), target_boxes.split(some), strict=True):
+    for part_image, part_boxes in zip(torch.split(image, some), torch.split(target_boxes, some), strict=True):
         iou = elementwise_iou(pred_boxes[part_image], part_boxes[:, None], eps=0.0)  # (m, N); 0/0 is above nothing
         hits.index_add_(0, part_image, (iou > threshold).int())
     return hits > 0
-
-
-@ASSIGNERS.register(
-    "best_iou", settings=(), summary="YOLOv3: the best shape of all levels, one cell; good other boxes are ignored"
-)
-def build_best_iou(ignore_iou: float = 0.7) -> BestIoUAssigner:
-    """The best shape, one cell; other boxes above ``ignore_iou``, in [0, 1], are ignored."""
-    if isinstance(ignore_iou, bool) or not isinstance(ignore_iou, int | float) or not 0 <= ignore_iou <= 1:
-        raise UserError(f"best_iou: expected ignore_iou, a number from 0 to 1, but got {ignore_iou!r}")
-    return BestIoUAssigner(ignore_iou)

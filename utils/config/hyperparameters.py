@@ -123,7 +123,9 @@ class Hyperparameters:
     mixup: float = _number(0.0, 0, 1, "probability of mixing a mosaic with a second one")
     copy_paste: float = _number(0.0, 0, 1, "fraction of a mosaic's polygons pasted mirrored; boxes stay as they are")
     label_smoothing: float = _number(0.0, 0, 1, "class targets move by half of this towards each other")
-    assigner: str = _text("anchor_ratio", "how objects choose anchors: a registered name")
+    assigner: str | Mapping[str, Any] = _text(
+        "anchor_ratio", "which anchors are positive: a registered name, or {name: ..., parameter: ...}", block=True
+    )
     loss: LossSettings = dataclasses.field(default_factory=LossSettings, metadata={"meaning": "the losses"})
 
     @classmethod

@@ -26,8 +26,8 @@ def load_hyperparameters(
 
     Args:
         file: path, or name of a file in data/hyps/; or the mapping that such a file would hold.
-        overrides: ``key=value`` texts as of ``--set``, e.g. ``loss.box=sca``, ``loss.box.ratio=0.7``, ``lr0=1e-3``.
-            Values are YAML. A setting with a dot more turns a name into the mapping with its parameters.
+        overrides: ``key=value`` texts as of ``--set``, e.g. ``loss.box=sca``, ``loss.box.ratio=0.7``, ``lr0=1e-3``,
+            ``assigner.candidates=9``. Values are YAML. A dot more turns a name into the mapping with its parameters.
         validate: a further check, e.g. whether the losses can be built; raises UserError. It is asked about the
             defaults with each single entry in place of one of them, so that its error can name the line, and in the
             end about the whole. A ContradictionError counts only there.
@@ -98,6 +98,8 @@ def _merge(
             for name, entry in value.items():
                 if name == "control_points" and isinstance(entry, str):
                     entry = _control_points(entry, place(key, name))
+                if isinstance(entry, Mapping) and isinstance(entry.get("control_points"), str):
+                    entry = {**entry, "control_points": _control_points(entry["control_points"], place(key, name))}
                 _check_entry((key, name), entry, place(key, name), validate)
                 settings[key][name] = entry
         elif key != "loss" or value is not None:
@@ -149,8 +151,13 @@ def _apply_override(settings: dict[str, Any], text: str) -> tuple[str, ...]:
         block = dict(current) if isinstance(current, Mapping) else {"name": current}
         _merge(settings, {"loss": {names[1]: {**block, names[2]: value}}}, where, {})
         return names[:2]
+    if len(names) == 2 and names[0] == "assigner":
+        current = settings["assigner"]
+        block = dict(current) if isinstance(current, Mapping) else {"name": current}
+        _merge(settings, {"assigner": {**block, names[1]: value}}, where, {})
+        return names[:1]
     if len(names) > 2 or (len(names) == 2 and names[0] != "loss"):
-        raise UserError(f"{where}: expected a key, loss.KEY or loss.KEY.PARAMETER but got {key!r}")
+        raise UserError(f"{where}: expected a key, loss.KEY, loss.KEY.PARAMETER or assigner.PARAMETER but got {key!r}")
     for name in reversed(names):
         value = {name: value}
     _merge(settings, value, where, {})

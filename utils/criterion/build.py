@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 from utils.assigners import ASSIGNERS, Assigner
-from utils.config.hyperparameters import Hyperparameters
+from utils.config.hyperparameters import Hyperparameters, LossSettings
 from utils.criterion.compatibility import check_compatibility
-from utils.errors import ContradictionError, UserError
+from utils.errors import ContradictionError
 from utils.losses import BOX_LOSSES, SCORE_LOSSES, BoxLoss, RankingLoss, ScoreLoss
 
 
@@ -40,32 +42,32 @@ def build_losses(
 
 
 def _build_score_loss(hyp: Hyperparameters) -> ScoreLoss | RankingLoss:
-    setting = _score_setting(hyp)
-    given = {} if isinstance(setting, str) else {key: value for key, value in setting.items() if key != "name"}
-    taken = SCORE_LOSSES.entry(_score_name(hyp.loss.score)).info.get("settings", ())  # keys of the loss block
-    own = {key: getattr(hyp.loss, key) for key in taken}
-    for key in own:
-        if key in given:
-            raise UserError(f"loss.score: {key} is a key of the loss block: write loss: {{{key}: {given[key]}}}")
-    return SCORE_LOSSES.build(_score_name(setting), **given, **own)
+    return SCORE_LOSSES.build_with_block(_score_setting(hyp), _changed(hyp.loss), "loss.")
 
 
-def _score_name(setting: str | Any) -> str:
-    return setting if isinstance(setting, str) else setting["name"]
+def anchor_ratio_limit(hyp: Hyperparameters) -> float:
+    """Ratio of sides below which an anchor fits an object: that of the assigner, where it has one, or ``anchor_t``."""
+    return getattr(_build_assigner(hyp), "anchor_t", hyp.anchor_t)
 
 
-def _score_setting(hyp: Hyperparameters) -> str | dict:
+def _build_assigner(hyp: Hyperparameters) -> Assigner:
+    return ASSIGNERS.build_with_block(hyp.assigner, _changed(hyp), "")
+
+
+def _changed(settings: Hyperparameters | LossSettings) -> dict[str, Any]:
+    """Keys that are not at their defaults."""
+    pairs = ((field, getattr(settings, field.name)) for field in dataclasses.fields(settings))
+    return {field.name: value for field, value in pairs if value != field.default}
+
+
+def _score_setting(hyp: Hyperparameters) -> str | Mapping[str, Any]:
     """The score loss, with the focal gamma of old files taken in."""
     if hyp.fl_gamma == 0:
         return hyp.loss.score
     if hyp.loss.score == "bce":
         return {"name": "focal", "gamma": hyp.fl_gamma}
+    name, _ = SCORE_LOSSES.name_and_parameters(hyp.loss.score)
     raise ContradictionError(
-        f"fl_gamma: {hyp.fl_gamma:g} and loss.score: {_score_name(hyp.loss.score)} contradict each other; "
+        f"fl_gamma: {hyp.fl_gamma:g} and loss.score: {name} contradict each other; "
         "fl_gamma only turns bce into focal. Write loss.score: {name: focal, gamma: ...} and leave fl_gamma at 0."
     )
-
-
-def _build_assigner(hyp: Hyperparameters) -> Assigner:
-    settings = ASSIGNERS.entry(hyp.assigner).info["settings"]
-    return ASSIGNERS.build(hyp.assigner, **{name: getattr(hyp, name) for name in settings})

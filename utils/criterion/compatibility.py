@@ -36,8 +36,9 @@ def check_compatibility(
     else:
         correlated = hyp.loss.correlation != "none"
         _refuse_idle(hyp, RANKING_KEYS if correlated else (*RANKING_KEYS, "rank_on"), "score", score_loss.name)
-    own = SCORE_LOSSES.entry(score_loss.name).info.get("settings", ())
-    _refuse_idle(hyp, tuple({"delta", "control_points"} - {*own}), "score", score_loss.name)
+    own = SCORE_LOSSES.entry(score_loss.name).block_keys
+    foreign = {key for name in SCORE_LOSSES for key in SCORE_LOSSES.entry(name).block_keys if key not in own}
+    _refuse_idle(hyp, tuple(sorted(foreign)), "score", score_loss.name)
     if hyp.loss.correlation == "none":
         _refuse_idle(hyp, ("correlation_gain",), "correlation", "none")
     if hyp.loss.correlation != "spearman":
@@ -58,7 +59,7 @@ def _check_ranking(hyp: Hyperparameters, score_loss: RankingLoss, box_loss: BoxL
             f"cls_pw: {hyp.cls_pw:g} has no effect without a class loss; leave it at 1, or set loss.class_bce: on"
         )
     if score_loss.takes_box_error and not math.isfinite(box_loss.range[1]):
-        bounded = [known for known in BOX_LOSSES if math.isfinite(BOX_LOSSES.entry(known).info["range"][1])]
+        bounded = [known for known in BOX_LOSSES if math.isfinite(BOX_LOSSES.entry(known).range[1])]
         raise ContradictionError(
             f"loss.score: {name} needs a box loss with a largest value, but {box_loss.name} has none. "
             f"Bounded: {', '.join(bounded)}."

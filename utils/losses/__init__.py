@@ -1,12 +1,35 @@
 """Losses: ``BOX_LOSSES`` compare boxes, ``SCORE_LOSSES`` train scores, one by one or by their order."""
 
-from utils.losses.box import BOX_LOSSES, BoxContext, BoxLoss, SimilarityLoss, box_loss
+from utils.losses import elementwise  # noqa: F401  (registration)
+from utils.losses.box import (
+    BOX_LOSSES,
+    BoxContext,
+    BoxLoss,
+    SimilarityLoss,
+    box_loss,
+    register_builder,
+    register_formula,
+)
 from utils.losses.correlation import correlation_loss
-from utils.losses.elementwise import SCORE_LOSSES, ScoreLoss
-from utils.losses.ranking import ALRP, RankSort, alrp_loss, ap_loss, rank_sort_loss
-from utils.losses.ranking.control_points import ControlPoints, control_points_from
-from utils.losses.ranking.parameterized_ap import parameterized_ap_loss
-from utils.losses.ranking.ranking_score import RankedScores, RankingLoss
+from utils.losses.info import LossInfo
+from utils.losses.ranking import (
+    ALRP,
+    ControlPoints,
+    RankSort,
+    alrp_loss,
+    ap_loss,
+    control_points_from,
+    parameterized_ap_loss,
+    rank_sort_loss,
+)
+from utils.losses.score import (
+    SCORE_LOSSES,
+    RankedScores,
+    RankingLoss,
+    ScoreLoss,
+    register_elementwise,
+    register_ranking,
+)
 
 __all__ = [
     "ALRP",
@@ -15,6 +38,7 @@ __all__ = [
     "BoxContext",
     "BoxLoss",
     "ControlPoints",
+    "LossInfo",
     "RankSort",
     "RankedScores",
     "RankingLoss",
@@ -27,4 +51,8 @@ __all__ = [
     "correlation_loss",
     "parameterized_ap_loss",
     "rank_sort_loss",
+    "register_builder",
+    "register_elementwise",
+    "register_formula",
+    "register_ranking",
 ]

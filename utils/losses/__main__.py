@@ -1,38 +1,33 @@
-"""``python -m utils.losses`` prints every loss with formula, range, parameters and paper, as docs/losses.md has it."""
+"""Print every loss with formula, range, parameters and paper, or keep the tables in a document up to date.
+
+python -m utils.losses                          # print
+python -m utils.losses --write docs/losses.md   # replace the tables between the markers of the file
+python -m utils.losses --check docs/losses.md   # fail if they differ
+"""
 
 from __future__ import annotations
 
-import inspect
 import math
-from typing import Any
 
-from utils.losses import BOX_LOSSES, SCORE_LOSSES
+from utils.losses import BOX_LOSSES, SCORE_LOSSES, LossInfo
+from utils.losses.info import Range
 from utils.registry import Registry
+from utils.registry_tables import defaults, markdown_table, run_tables
 
-COLUMNS = ("name", "formula", "range", "parameters", "paper")
 
-
-def interval(bounds: tuple[float, float]) -> str:
+def interval(bounds: Range) -> str:
     """``[0, 2.5]``, or ``[0, inf)``."""
     low, high = bounds
     return f"[{low:g}, {high:g}{')' if math.isinf(high) else ']'}"
 
 
-def parameters(build: Any) -> str:
-    """``gamma = 0.5, of = ciou``: what a builder takes, with its defaults."""
-    known = inspect.signature(build).parameters.values()
-    return ", ".join(f"{entry.name} = {str(entry.default).lower()}" for entry in known)
-
-
-def table(registry: Registry) -> str:
+def table(registry: Registry[LossInfo, object]) -> str:
     """A Markdown table of a registry, one row per name."""
-    rows = [COLUMNS, tuple("---" for _ in COLUMNS)]
+    rows = []
     for name in registry:
-        entry = registry.entry(name)
-        info = entry.info
-        cells = (f"`{name}`", info["formula"], interval(info["range"]), parameters(entry.build), info["paper"])
-        rows.append(tuple(cell.replace("|", "\\|") for cell in cells))
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+        info = registry.entry(name)
+        rows.append((f"`{name}`", info.formula, interval(info.range), defaults(info), info.paper))
+    return markdown_table(("name", "formula", "range", "parameters", "paper"), rows)
 
 
 def tables() -> str:
@@ -41,4 +36,4 @@ def tables() -> str:
 
 
 if __name__ == "__main__":
-    print(tables())
+    run_tables("utils.losses", tables, __doc__ or "")

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.optimize import isotonic_regression
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
@@ -123,6 +122,8 @@ class _SoftRank(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: FunctionCtx, values: Tensor, strength: float) -> Tensor:
+        from scipy.optimize import isotonic_regression  # a second of processor time, for this loss alone
+
         host = values.detach().cpu().double().numpy() / strength
         count = len(host)
         order = np.argsort(-host, kind="stable")

@@ -16,7 +16,7 @@ from models.loading import model_from_weights, new_model
 from utils import distributed
 from utils.config.hyperparameters import Hyperparameters
 from utils.config.loading import load_hyperparameters
-from utils.criterion.build import check_loss_settings
+from utils.criterion.build import anchor_ratio_limit, check_loss_settings
 from utils.criterion.criterion import Criterion
 from utils.datasets import DataDescription, DetectionDataset, Loader, build_loader
 from utils.files import increment_path
@@ -53,8 +53,8 @@ def build_session(
     image_size = fitting_image_size(options.imgsz, max(model.stride))
     train_set, val_set = _datasets(options, hyp, description, image_size, max(model.stride))
     if checkpoint is None:
-        keep = options.noautoanchor
-        log.info("%s", fit_anchors(model, train_set, image_size, hyp.anchor_t, seed=options.seed, keep=keep))
+        keep, limit = options.noautoanchor, anchor_ratio_limit(hyp)
+        log.info("%s", fit_anchors(model, train_set, image_size, limit, seed=options.seed, keep=keep))
     model.to(device).to_channels_last()
     criterion = Criterion(model.anchors_px, model.stride, model.nc, image_size, hyp).to(device)
     if save_dir is None:  # only now: a wrong setting leaves no empty folder behind

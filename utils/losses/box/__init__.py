@@ -22,7 +22,14 @@ from utils.losses.box import (  # noqa: F401  (registration)
     wiou,
     wrappers,
 )
-from utils.losses.box.base import BOX_LOSSES, BoxContext, BoxLoss, SimilarityLoss
+from utils.losses.box.base import (
+    BOX_LOSSES,
+    BoxContext,
+    BoxLoss,
+    SimilarityLoss,
+    register_builder,
+    register_formula,
+)
 
 
 def box_loss(name: str, **parameters: Any) -> BoxLoss:
@@ -42,4 +49,12 @@ def box_loss(name: str, **parameters: Any) -> BoxLoss:
     return BOX_LOSSES.build(name, **parameters)
 
 
-__all__ = ["BOX_LOSSES", "BoxContext", "BoxLoss", "SimilarityLoss", "box_loss"]
+__all__ = [
+    "BOX_LOSSES",
+    "BoxContext",
+    "BoxLoss",
+    "SimilarityLoss",
+    "box_loss",
+    "register_builder",
+    "register_formula",
+]

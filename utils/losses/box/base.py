@@ -1,17 +1,18 @@
-"""What all box losses share: the call, its checks, the precision, and the unit of the boxes."""
+"""What all box losses share: the call, its checks, the precision, the unit of the boxes, and how they register."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from utils.losses.info import LossInfo, Range
 from utils.losses.reduce import reduce_loss
+from utils.parameters import Parameter
 from utils.registry import Registry
-
-BOX_LOSSES = Registry("box loss")
 
 Formula = Callable[[Tensor, Tensor, float], Tensor]
 ImageSize = tuple[float, float] | Tensor
@@ -33,43 +34,38 @@ NO_CONTEXT = BoxContext()
 
 
 class BoxLoss(nn.Module):
-    """A box-regression loss, as returned by :func:`utils.losses.box_loss`.
+    """A box-regression loss, as returned by :func:`utils.losses.box_loss`. Subclasses define :meth:`compute`.
 
     Args:
         name: registered name.
-        formula: ``(pred, target, eps) -> loss (N,)`` of (N, 4) ``xyxy`` boxes; subclasses may override
-            :meth:`compute` instead.
         value_range: smallest and largest value of the loss (the upper end may be a supremum).
         pixels: the formula holds lengths in pixels; boxes in another unit are brought to pixels first.
+        additive: the loss is 1 - IoU plus a penalty of at most ``value_range[1] - 1``.
         settings: the parameters it was built with.
 
     Attributes:
-        name, range, settings: as given.
-        pixels: as given.
-        additive: whether the loss is 1 - IoU plus a penalty of at most ``range[1] - 1``.
+        name, range, pixels, additive, settings: as given.
     """
-
-    additive = False
 
     def __init__(
         self,
         name: str,
-        formula: Formula | None,
-        value_range: tuple[float, float],
+        value_range: Range,
         *,
         pixels: bool = False,
-        **settings: Any,
+        additive: bool = False,
+        settings: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.name = name
         self.range = value_range
         self.pixels = pixels
-        self.settings = settings
-        self._formula = formula
+        self.additive = additive
+        self.settings = dict(settings or {})
 
     def compute(self, pred: Tensor, target: Tensor, eps: float, image_wh: ImageSize | None) -> Tensor:
         """Loss (N,) of boxes that are checked, in float32 or wider, and in pixels where ``pixels`` says so."""
-        return self._formula(pred, target, eps)
+        raise NotImplementedError
 
     def forward(
         self,
@@ -109,36 +105,38 @@ class BoxLoss(nn.Module):
 
 
 class SimilarityLoss(BoxLoss):
-    """A box loss of the form 1 - similarity, where the similarity says how good a box is: 1 for equal boxes.
-
-    Args:
-        formula: ``(pred, target, eps) -> similarity (N,)``.
-        additive: whether the loss is 1 - IoU plus a penalty of at most ``value_range[1] - 1``.
-        others: as for :class:`BoxLoss`.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        formula: Formula | None,
-        value_range: tuple[float, float],
-        *,
-        additive: bool = True,
-        pixels: bool = False,
-        **settings: Any,
-    ) -> None:
-        super().__init__(name, formula, value_range, pixels=pixels, **settings)
-        self.additive = additive
-
-    def compute(self, pred: Tensor, target: Tensor, eps: float, image_wh: ImageSize | None) -> Tensor:
-        """1 - similarity, (N,)."""
-        return 1 - self._formula(pred, target, eps)
+    """A box loss of the form 1 - similarity, where the similarity says how good a box is: 1 for equal boxes."""
 
     def similarity(
         self, pred: Tensor, target: Tensor, *, eps: float = 1e-7, context: BoxContext = NO_CONTEXT
     ) -> Tensor:
         """Similarity (N,) of box i with box i, 1 - loss. Arguments and errors as in :meth:`forward`."""
-        return 1 - self(pred, target, eps=eps, context=context)
+        loss: Tensor = self(pred, target, eps=eps, context=context)
+        return 1 - loss
+
+
+class FormulaLoss(BoxLoss):
+    """A box loss without state: a formula ``(pred, target, eps) -> loss (N,)``. Arguments as for :class:`BoxLoss`."""
+
+    def __init__(self, name: str, formula: Formula, value_range: Range, **options: Any) -> None:
+        super().__init__(name, value_range, **options)
+        self._formula = formula
+
+    def compute(self, pred: Tensor, target: Tensor, eps: float, image_wh: ImageSize | None) -> Tensor:
+        """The formula, (N,)."""
+        return self._formula(pred, target, eps)
+
+
+class FormulaSimilarityLoss(SimilarityLoss):
+    """1 minus a formula ``(pred, target, eps) -> similarity (N,)``. Arguments as for :class:`BoxLoss`."""
+
+    def __init__(self, name: str, formula: Formula, value_range: Range, **options: Any) -> None:
+        super().__init__(name, value_range, **options)
+        self._formula = formula
+
+    def compute(self, pred: Tensor, target: Tensor, eps: float, image_wh: ImageSize | None) -> Tensor:
+        """1 - similarity, (N,)."""
+        return 1 - self._formula(pred, target, eps)
 
 
 def _check_boxes(pred: Tensor, target: Tensor) -> None:
@@ -146,3 +144,92 @@ def _check_boxes(pred: Tensor, target: Tensor) -> None:
         raise ValueError(f"Expected pred boxes of shape (N, 4) but got {tuple(pred.shape)}")
     if target.shape != pred.shape:
         raise ValueError(f"Expected target boxes of shape {tuple(pred.shape)}, as pred, but got {tuple(target.shape)}")
+
+
+BOX_LOSSES: Registry[LossInfo, BoxLoss] = Registry("box loss")
+
+Builder = TypeVar("Builder", bound=Callable[..., BoxLoss])
+FormulaT = TypeVar("FormulaT", bound=Callable[..., Tensor])
+
+
+def register_builder(
+    name: str,
+    *,
+    formula: str,
+    range: Range,
+    paper: str,
+    parameters: Mapping[str, Parameter] | None = None,
+    check_together: Callable[..., None] | None = None,
+) -> Callable[[Builder], Builder]:
+    """Decorate a function ``(**parameters) -> BoxLoss``: for losses with state, or around other losses.
+
+    Args:
+        name: what settings call the loss.
+        formula, range, paper: as in :class:`LossInfo`.
+        parameters: by name, each with its default and its check; the function gets them by name, checked.
+        check_together: called with all parameters by name; raises UserError.
+    """
+
+    def add(build: Builder) -> Builder:
+        BOX_LOSSES.add(
+            LossInfo(
+                name=name,
+                build=build,
+                parameters=parameters or {},
+                check_together=check_together,
+                formula=formula,
+                range=range,
+                paper=paper,
+            )
+        )
+        return build
+
+    return add
+
+
+def register_formula(
+    name: str,
+    *,
+    formula: str,
+    range: Range,
+    paper: str,
+    parameters: Mapping[str, Parameter] | None = None,
+    check_together: Callable[..., None] | None = None,
+    similarity: bool = True,
+    additive: bool | None = None,
+    pixels: bool | Callable[..., bool] = False,
+) -> Callable[[FormulaT], FormulaT]:
+    """Decorate a formula ``(pred, target, eps, *, **parameters) -> (N,)`` of (N, 4) ``xyxy`` boxes; it stays as it is.
+
+    Args:
+        name, formula, range, paper, parameters, check_together: as for :func:`register_builder`.
+        similarity: the formula says how good a box is, 1 for equal boxes, and the loss is 1 - formula; false: the
+            formula is the loss itself.
+        additive: the loss is 1 - IoU plus a penalty of at most ``range[1] - 1``; None: if ``similarity``.
+        pixels: the formula holds lengths in pixels; or a function of the parameters, by name, that says so.
+    """
+    kind = FormulaSimilarityLoss if similarity else FormulaLoss
+
+    def add(function: FormulaT) -> FormulaT:
+        def build(**values: Any) -> BoxLoss:
+            return kind(
+                name,
+                partial(function, **values),
+                range,
+                additive=similarity if additive is None else additive,
+                pixels=pixels(**values) if callable(pixels) else pixels,
+                settings=values,
+            )
+
+        build.__doc__ = function.__doc__
+        register_builder(
+            name,
+            formula=formula,
+            range=range,
+            paper=paper,
+            parameters=parameters,
+            check_together=check_together,
+        )(build)
+        return function
+
+    return add

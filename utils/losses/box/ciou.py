@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from utils.losses.box.base import BOX_LOSSES, SimilarityLoss
+from utils.losses.box.base import register_formula
 from utils.losses.box.geometry import Sides, box_sides, centre_distance_ratio, iou_and_union
 
 
@@ -18,6 +18,12 @@ def aspect_difference(sides: Sides, eps: float) -> Tensor:
     return 4 / math.pi**2 * (target_angle - pred_angle).square()
 
 
+@register_formula(
+    "ciou",
+    formula="1 - IoU + rho^2 / c^2 + alpha v",
+    range=(0.0, 2.5),
+    paper="Zheng et al., Distance-IoU, AAAI 2020, arXiv:1911.08287; arXiv:2005.03572",
+)
 def ciou_similarity(pred: Tensor, target: Tensor, eps: float) -> Tensor:
     """CIoU = IoU - rho^2 / c^2 - alpha v, (N,) in (-1.5, 1], of (N, 4) ``xyxy`` boxes.
 
@@ -31,14 +37,3 @@ def ciou_similarity(pred: Tensor, target: Tensor, eps: float) -> Tensor:
         # rounding may lift the IoU of equal, large boxes above 1
         alpha = v / ((1 - iou).clamp(min=0) + v + eps)
     return iou - centre_distance_ratio(pred, target, sides, eps) - alpha * v
-
-
-@BOX_LOSSES.register(
-    "ciou",
-    formula="1 - IoU + rho^2 / c^2 + alpha v",
-    range=(0.0, 2.5),
-    paper="Zheng et al., Distance-IoU, AAAI 2020, arXiv:1911.08287; arXiv:2005.03572",
-)
-def build_ciou() -> SimilarityLoss:
-    """CIoU loss, range [0, 2.5)."""
-    return SimilarityLoss("ciou", ciou_similarity, (0.0, 2.5))

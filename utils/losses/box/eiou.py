@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from utils.losses.box.base import BOX_LOSSES, BoxLoss, SimilarityLoss
+from utils.losses.box.base import register_formula
 from utils.losses.box.geometry import Sides, box_sides, centre_distance_ratio, iou_and_union
-from utils.losses.parameters import number
+from utils.parameters import Number
 
 PAPER = "Zhang et al., Focal and Efficient IOU Loss, Neurocomputing 2022, arXiv:2101.08158"
 
@@ -19,6 +19,12 @@ def side_difference(sides: Sides, eps: float) -> Tensor:
     return width + height
 
 
+@register_formula(
+    "eiou",
+    formula="1 - IoU + rho^2 / c^2 + dw^2 / cw^2 + dh^2 / ch^2",
+    range=(0.0, 3.25),
+    paper=PAPER,
+)
 def eiou_similarity(pred: Tensor, target: Tensor, eps: float) -> Tensor:
     """EIoU = IoU - rho^2 / c^2 - dw^2 / cw^2 - dh^2 / ch^2, (N,) in [-2.25, 1], of (N, 4) ``xyxy`` boxes.
 
@@ -31,17 +37,16 @@ def eiou_similarity(pred: Tensor, target: Tensor, eps: float) -> Tensor:
     return iou - centre_distance_ratio(pred, target, sides, eps) - side_difference(sides, eps)
 
 
-@BOX_LOSSES.register(
-    "eiou", formula="1 - IoU + rho^2 / c^2 + dw^2 / cw^2 + dh^2 / ch^2", range=(0.0, 3.25), paper=PAPER
+@register_formula(
+    "focal_eiou",
+    formula="IoU^gamma EIoU loss, the weight detached",
+    range=(0.0, 3.25),
+    paper=PAPER,
+    parameters={"gamma": Number(0.5, low=0)},
+    similarity=False,
 )
-def build_eiou() -> SimilarityLoss:
-    """EIoU loss, range [0, 3.25]."""
-    return SimilarityLoss("eiou", eiou_similarity, (0.0, 3.25))
-
-
-@BOX_LOSSES.register("focal_eiou", formula="IoU^gamma EIoU loss, the weight detached", range=(0.0, 3.25), paper=PAPER)
-def build_focal_eiou(gamma: float = 0.5) -> BoxLoss:
-    """Focal-EIoU loss, IoU^gamma (1 - EIoU), range [0, 3.25]: good boxes count more; arXiv:2101.08158.
+def focal_eiou(pred: Tensor, target: Tensor, eps: float, *, gamma: float) -> Tensor:
+    """IoU^gamma (1 - EIoU), (N,) in [0, 3.25], of (N, 4) ``xyxy`` boxes: good boxes count more; arXiv:2101.08158.
 
     The weight carries no gradient: with one, 0 would be reached by losing all overlap, with an infinite slope there.
     Boxes that do not overlap weigh nothing. The value is no similarity: it is 0 for the best and for the worst box.
@@ -49,11 +54,6 @@ def build_focal_eiou(gamma: float = 0.5) -> BoxLoss:
     Args:
         gamma: >= 0; 0 leaves EIoU.
     """
-    gamma = number("focal_eiou", "gamma", gamma, 0)
-
-    def focal_eiou(pred: Tensor, target: Tensor, eps: float) -> Tensor:
-        with torch.no_grad():
-            weight = iou_and_union(box_sides(pred, target), eps)[0].pow(gamma)
-        return weight * (1 - eiou_similarity(pred, target, eps))
-
-    return BoxLoss("focal_eiou", focal_eiou, (0.0, 3.25), gamma=gamma)
+    with torch.no_grad():
+        weight = iou_and_union(box_sides(pred, target), eps)[0].pow(gamma)
+    return weight * (1 - eiou_similarity(pred, target, eps))

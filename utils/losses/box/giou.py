@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from utils.losses.box.base import BOX_LOSSES, SimilarityLoss
+from utils.losses.box.base import register_formula
 from utils.losses.box.geometry import box_sides, iou_and_union
 
 
+@register_formula(
+    "giou",
+    formula="1 - IoU + (C - U) / C",
+    range=(0.0, 2.0),
+    paper="Rezatofighi et al., Generalized IoU, CVPR 2019, arXiv:1902.09630",
+)
 def giou_similarity(pred: Tensor, target: Tensor, eps: float) -> Tensor:
     """GIoU = IoU - (C - U) / C, (N,) in (-1, 1], of (N, 4) ``xyxy`` boxes.
 
@@ -18,14 +24,3 @@ def giou_similarity(pred: Tensor, target: Tensor, eps: float) -> Tensor:
     iou, union = iou_and_union(sides, eps)
     enclosing = sides.enclosing_w * sides.enclosing_h + eps
     return iou - (enclosing - union) / enclosing
-
-
-@BOX_LOSSES.register(
-    "giou",
-    formula="1 - IoU + (C - U) / C",
-    range=(0.0, 2.0),
-    paper="Rezatofighi et al., Generalized IoU, CVPR 2019, arXiv:1902.09630",
-)
-def build_giou() -> SimilarityLoss:
-    """GIoU loss, range [0, 2)."""
-    return SimilarityLoss("giou", giou_similarity, (0.0, 2.0))

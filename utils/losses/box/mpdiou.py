@@ -8,32 +8,43 @@ from typing import Any
 from torch import Tensor
 
 from utils.errors import UserError
-from utils.losses.box.base import BOX_LOSSES, ImageSize, SimilarityLoss
+from utils.losses.box.base import ImageSize, SimilarityLoss, register_builder
 from utils.losses.box.geometry import iou_of
-from utils.losses.parameters import number
+from utils.parameters import Checked, check_number
+
+RANGE = (0.0, math.inf)
 
 
 class MinimumPointDistanceIoU(SimilarityLoss):
     """MPDIoU loss; the size of the image comes with each call, else from the parameter ``image_size``."""
 
-    def __init__(self, image_wh: tuple[float, float], image_size: float | list[float]) -> None:
-        super().__init__("mpdiou", None, (0.0, math.inf), pixels=True, image_size=image_size)
-        self.image_wh = image_wh
+    def __init__(self, image_size: tuple[float, float]) -> None:
+        super().__init__("mpdiou", RANGE, pixels=True, additive=True, settings={"image_size": image_size})
+        self.image_size = image_size
 
     def compute(self, pred: Tensor, target: Tensor, eps: float, image_wh: ImageSize | None) -> Tensor:
         """1 - IoU + (d_tl^2 + d_br^2) / (W^2 + H^2), (N,)."""
-        width, height = self.image_wh if image_wh is None else image_wh
+        width, height = self.image_size if image_wh is None else image_wh
         squared_distances = (pred - target).square().sum(dim=1)  # of the top-left and the bottom-right corners
         return 1 - iou_of(pred, target, eps) + squared_distances / (width**2 + height**2)
 
 
-@BOX_LOSSES.register(
+def _width_and_height(image_size: Any) -> tuple[float, float]:
+    pair = image_size if isinstance(image_size, list | tuple) else (image_size, image_size)
+    if len(pair) != 2:
+        raise UserError(f"expected a side or [width, height] but got {image_size!r}")
+    width, height = (check_number(side, 0, above=True) for side in pair)
+    return width, height
+
+
+@register_builder(
     "mpdiou",
     formula="1 - IoU + (d_tl^2 + d_br^2) / (W^2 + H^2)",
-    range=(0.0, math.inf),
+    range=RANGE,
     paper="Ma and Xu, MPDIoU, arXiv:2307.07662",
+    parameters={"image_size": Checked((640.0, 640.0), _width_and_height)},
 )
-def build_mpdiou(image_size: float | list[float] = 640) -> MinimumPointDistanceIoU:
+def mpdiou(image_size: tuple[float, float]) -> MinimumPointDistanceIoU:
     """MPDIoU loss, range [0, 3) for boxes inside the image: Ma and Xu, arXiv:2307.07662.
 
     d are the distances of the top-left and of the bottom-right corners, W and H the sides of the input image. Boxes and
@@ -41,10 +52,7 @@ def build_mpdiou(image_size: float | list[float] = 640) -> MinimumPointDistanceI
     images at hand, whatever it is.
 
     Args:
-        image_size: side, or [width, height], of the image in pixels; read only where a call does not tell.
+        image_size: width and height of the image in pixels, in settings also one side; read only where a call does not
+            tell.
     """
-    pair: Any = image_size if isinstance(image_size, list | tuple) else (image_size, image_size)
-    if len(pair) != 2:
-        raise UserError(f"mpdiou: expected image_size, a side or [width, height], but got {image_size!r}")
-    width, height = (number("mpdiou", "image_size", side, 0, above=True) for side in pair)
-    return MinimumPointDistanceIoU((width, height), image_size)
+    return MinimumPointDistanceIoU(image_size)

@@ -7,9 +7,9 @@ import math
 import torch
 from torch import Tensor
 
-from utils.losses.box.base import BOX_LOSSES, BoxLoss, SimilarityLoss
+from utils.losses.box.base import register_formula
 from utils.losses.box.geometry import boxes_to_centres, iou_of
-from utils.losses.parameters import number
+from utils.parameters import Number
 
 PAPER = "Liu et al., Powerful-IoU, Neural Networks 2024, doi:10.1016/j.neunet.2023.11.041"
 
@@ -20,27 +20,31 @@ def edge_error(pred: Tensor, target: Tensor, eps: float) -> Tensor:
     return ((pred - target).abs() / torch.stack((width, height, width, height), dim=1)).mean(dim=1)
 
 
+@register_formula(
+    "piou",
+    formula="2 - IoU - e^(-P^2), P = mean edge error / target side",
+    range=(0.0, 2.0),
+    paper=PAPER,
+)
 def piou_similarity(pred: Tensor, target: Tensor, eps: float) -> Tensor:
-    """PIoU = IoU + e^(-P^2) - 1, (N,) in [-1, 1], of (N, 4) ``xyxy`` boxes; P as in :func:`edge_error`."""
+    """PIoU = IoU + e^(-P^2) - 1, (N,) in [-1, 1], of (N, 4) ``xyxy`` boxes; P as in :func:`edge_error`.
+
+    The penalty depends on the target's sides alone: growing a box never lowers it. Liu et al., Neural Networks 170
+    (2024); "Pixels-IoU" has the same abbreviation and is another loss.
+    """
     return iou_of(pred, target, eps) + torch.exp(-edge_error(pred, target, eps).square()) - 1
 
 
-@BOX_LOSSES.register(
-    "piou", formula="2 - IoU - e^(-P^2), P = mean edge error / target side", range=(0.0, 2.0), paper=PAPER
+@register_formula(
+    "piou2",
+    formula="3 x e^(-x^2) PIoU loss, x = lam e^-P",
+    range=(0.0, 6 / math.sqrt(2 * math.e)),
+    paper=PAPER,
+    parameters={"lam": Number(1.3, low=0, above=True)},
+    similarity=False,
 )
-def build_piou() -> SimilarityLoss:
-    """PIoU loss, 2 - IoU - e^(-P^2), range [0, 2]. The penalty knows the target alone: growing a box never lowers it.
-
-    Liu et al., Neural Networks 170 (2024); "Pixels-IoU" has the same abbreviation and is another loss.
-    """
-    return SimilarityLoss("piou", piou_similarity, (0.0, 2.0))
-
-
-@BOX_LOSSES.register(
-    "piou2", formula="3 x e^(-x^2) PIoU loss, x = lam e^-P", range=(0.0, 6 / math.sqrt(2 * math.e)), paper=PAPER
-)
-def build_piou2(lam: float = 1.3) -> BoxLoss:
-    """PIoU v2 loss, 3 x e^(-x^2) (2 - IoU - e^(-P^2)) with x = lam e^-P, range [0, 6 / sqrt(2 e)]; paper as `piou`.
+def piou2(pred: Tensor, target: Tensor, eps: float, *, lam: float) -> Tensor:
+    """3 x e^(-x^2) (2 - IoU - e^(-P^2)) with x = lam e^-P, (N,) in [0, 6 / sqrt(2 e)]: PIoU v2, paper as of `piou`.
 
     The attention 3 x e^(-x^2) carries its gradient, as in the authors' code. It falls as P grows, and from P near 1 on
     (edges off by a side of the target, on average) faster than PIoU rises: such boxes are no longer attracted.
@@ -48,10 +52,5 @@ def build_piou2(lam: float = 1.3) -> BoxLoss:
     Args:
         lam: > 0; x = 1 / sqrt(2), P = ln(lam sqrt(2)), gets most attention.
     """
-    lam = number("piou2", "lam", lam, 0, above=True)
-
-    def piou2(pred: Tensor, target: Tensor, eps: float) -> Tensor:
-        x = lam * torch.exp(-edge_error(pred, target, eps))
-        return 3 * x * torch.exp(-x.square()) * (1 - piou_similarity(pred, target, eps))
-
-    return BoxLoss("piou2", piou2, (0.0, 6 / math.sqrt(2 * math.e)), lam=lam)
+    x = lam * torch.exp(-edge_error(pred, target, eps))
+    return 3 * x * torch.exp(-x.square()) * (1 - piou_similarity(pred, target, eps))

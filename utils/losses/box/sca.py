@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from utils.losses.box.base import BOX_LOSSES, SimilarityLoss
+from utils.losses.box.base import register_formula
 from utils.losses.box.geometry import box_sides
 
 
+@register_formula(
+    "sca",
+    formula="2 - (w / cw + h / ch) + (d_tl + d_br) / c",
+    range=(0.0, 6.0),
+    paper="Zheng et al., SCALoss, AAAI 2022, arXiv:2104.00462",
+    additive=False,
+)
 def sca_similarity(pred: Tensor, target: Tensor, eps: float) -> Tensor:
     """SCA = w / cw + h / ch - 1 - (d_tl + d_br) / c, (N,) in (-5, 1], of (N, 4) ``xyxy`` boxes.
 
@@ -25,14 +32,3 @@ def sca_similarity(pred: Tensor, target: Tensor, eps: float) -> Tensor:
     bottom_right = (squares[:, 2] + squares[:, 3]).clamp(min=1e-30).sqrt()
     diagonal = ((sides.enclosing_w + eps).square() + (sides.enclosing_h + eps).square()).sqrt() + eps
     return overlap_x + overlap_y - 1 - (top_left + bottom_right) / diagonal
-
-
-@BOX_LOSSES.register(
-    "sca",
-    formula="2 - (w / cw + h / ch) + (d_tl + d_br) / c",
-    range=(0.0, 6.0),
-    paper="Zheng et al., SCALoss, AAAI 2022, arXiv:2104.00462",
-)
-def build_sca() -> SimilarityLoss:
-    """SCA loss, range [0, 6)."""
-    return SimilarityLoss("sca", sca_similarity, (0.0, 6.0), additive=False)

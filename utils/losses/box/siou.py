@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from utils.losses.box.base import BOX_LOSSES, SimilarityLoss
+from utils.losses.box.base import register_formula
 from utils.losses.box.geometry import Sides, box_sides, boxes_to_centres, iou_and_union, shape_cost
-from utils.losses.parameters import number
+from utils.parameters import Number
 
 
 def distance_cost(pred: Tensor, target: Tensor, sides: Sides, eps: float) -> Tensor:
@@ -24,14 +24,15 @@ def distance_cost(pred: Tensor, target: Tensor, sides: Sides, eps: float) -> Ten
     return 2 - torch.exp((angle - 2) * x) - torch.exp((angle - 2) * y)
 
 
-@BOX_LOSSES.register(
+@register_formula(
     "siou",
     formula="1 - IoU + (distance + shape) / 2",
     range=(0.0, 3.0),
     paper="Gevorgyan, SIoU Loss, arXiv:2205.12740",
+    parameters={"theta": Number(4.0, low=1)},
 )
-def build_siou(theta: float = 4.0) -> SimilarityLoss:
-    """SIoU loss, 1 - IoU + (distance + shape) / 2, range [0, 3): Gevorgyan, arXiv:2205.12740.
+def siou_similarity(pred: Tensor, target: Tensor, eps: float, *, theta: float) -> Tensor:
+    """SIoU = IoU - (distance + shape) / 2, (N,) in (-2, 1], of (N, 4) ``xyxy`` boxes: Gevorgyan, arXiv:2205.12740.
 
     distance: see :func:`distance_cost`. shape: (1 - e^-a)^theta + (1 - e^-b)^theta with a = |dw| / max(w_p, w_t) and b
     the same of the heights.
@@ -39,13 +40,8 @@ def build_siou(theta: float = 4.0) -> SimilarityLoss:
     Args:
         theta: >= 1, how much the shape counts; the paper takes 2 to 6.
     """
-    theta = number("siou", "theta", theta, 1)
-
-    def siou_similarity(pred: Tensor, target: Tensor, eps: float) -> Tensor:
-        sides = box_sides(pred, target)
-        iou, _ = iou_and_union(sides, eps)
-        width = (sides.pred_w - sides.target_w).abs() / (torch.maximum(sides.pred_w, sides.target_w) + eps)
-        height = (sides.pred_h - sides.target_h).abs() / (torch.maximum(sides.pred_h, sides.target_h) + eps)
-        return iou - (distance_cost(pred, target, sides, eps) + shape_cost(width, height, theta)) / 2
-
-    return SimilarityLoss("siou", siou_similarity, (0.0, 3.0), theta=theta)
+    sides = box_sides(pred, target)
+    iou, _ = iou_and_union(sides, eps)
+    width = (sides.pred_w - sides.target_w).abs() / (torch.maximum(sides.pred_w, sides.target_w) + eps)
+    height = (sides.pred_h - sides.target_h).abs() / (torch.maximum(sides.pred_h, sides.target_h) + eps)
+    return iou - (distance_cost(pred, target, sides, eps) + shape_cost(width, height, theta)) / 2

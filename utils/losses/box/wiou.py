@@ -8,10 +8,9 @@ import torch
 from torch import Tensor
 
 from utils import distributed
-from utils.errors import UserError
-from utils.losses.box.base import BOX_LOSSES, BoxLoss, ImageSize
+from utils.losses.box.base import BoxLoss, ImageSize, register_builder
 from utils.losses.box.geometry import box_sides, boxes_to_centres, iou_and_union
-from utils.losses.parameters import number
+from utils.parameters import Choice, Number
 
 
 class WiseIoU(BoxLoss):
@@ -26,11 +25,13 @@ class WiseIoU(BoxLoss):
         mean_iou_loss: m, scalar, from 1 downwards.
     """
 
+    mean_iou_loss: Tensor
+
     def __init__(self, version: int, alpha: float, delta: float, momentum: float) -> None:
         # the gain of version 3 is largest at b = 1 / ln(alpha)
         top = {1: math.e, 2: math.inf, 3: alpha**delta / (delta * math.log(alpha))}[version]
         settings = {"version": version, "alpha": alpha, "delta": delta, "momentum": momentum}
-        super().__init__("wiou", None, (0.0, top), **settings)
+        super().__init__("wiou", (0.0, top), settings=settings)
         self.version, self.alpha, self.delta, self.momentum = version, alpha, delta, momentum
         self.register_buffer("mean_iou_loss", torch.ones(()))
 
@@ -63,13 +64,19 @@ class WiseIoU(BoxLoss):
         self.mean_iou_loss.add_((step * (mean - self.mean_iou_loss.to(mean))).to(self.mean_iou_loss))
 
 
-@BOX_LOSSES.register(
+@register_builder(
     "wiou",
     formula="g exp(rho^2 / c^2*) L, L = 1 - IoU, b = L* / m; g: 1 (v1), b^0.5 (v2), b / (delta alpha^(b - delta)) (v3)",
     range=(0.0, 1.9**3.0 / (3.0 * math.log(1.9))),
     paper="Tong et al., Wise-IoU, arXiv:2301.10051",
+    parameters={
+        "version": Choice(3, (1, 2, 3)),
+        "alpha": Number(1.9, low=1, above=True),
+        "delta": Number(3.0, low=0, above=True),
+        "momentum": Number(0.01, 0, 1, above=True),
+    },
 )
-def build_wiou(version: int = 3, alpha: float = 1.9, delta: float = 3.0, momentum: float = 0.01) -> WiseIoU:
+def wiou(version: int, alpha: float, delta: float, momentum: float) -> WiseIoU:
     """WIoU loss: Tong et al., arXiv:2301.10051; range [0, e) of version 1, no bound of version 2.
 
     Stars and m carry no gradient: m is the running mean of L, c the diagonal of the enclosing box. Version 1 amplifies
@@ -82,11 +89,4 @@ def build_wiou(version: int = 3, alpha: float = 1.9, delta: float = 3.0, momentu
         momentum: above 0, at most 1, step of the running mean. The paper takes 1 - 0.05^(1 / n) for n training steps
             until the learning curve flattens: 0.01 is n = 300, 0.0001 is n = 30,000.
     """
-    if isinstance(version, bool) or version not in (1, 2, 3):
-        raise UserError(f"wiou: expected version, one of 1, 2, 3, but got {version!r}")
-    return WiseIoU(
-        int(version),
-        number("wiou", "alpha", alpha, 1, above=True),
-        number("wiou", "delta", delta, 0, above=True),
-        number("wiou", "momentum", momentum, 0, 1, above=True),
-    )
+    return WiseIoU(version, alpha, delta, momentum)

@@ -1,4 +1,4 @@
-"""Losses that exchange the IoU term of another loss: Inner-IoU and Focaler-IoU."""
+"""Losses that replace the IoU term of another loss: Inner-IoU and Focaler-IoU."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from utils.errors import UserError
-from utils.losses.box.base import BOX_LOSSES, BoxLoss, Formula, ImageSize, SimilarityLoss
+from utils.losses.box.base import BOX_LOSSES, BoxLoss, Formula, ImageSize, SimilarityLoss, register_builder
 from utils.losses.box.geometry import boxes_to_centres, iou_of
-from utils.losses.parameters import number
+from utils.parameters import Checked, Number
 
 
 class ExchangedIoU(BoxLoss):
@@ -23,11 +23,10 @@ class ExchangedIoU(BoxLoss):
         name, settings: as for :class:`BoxLoss`.
     """
 
-    def __init__(self, name: str, inside: BoxLoss, replacement: Formula, **settings: Any) -> None:
+    def __init__(self, name: str, inside: BoxLoss, replacement: Formula, settings: Mapping[str, Any]) -> None:
         low, high = inside.range
         bounds = inside.range if inside.additive else (low - 1, high + 1)
-        BoxLoss.__init__(self, name, None, bounds, pixels=inside.pixels, **settings)
-        self.additive = inside.additive
+        super().__init__(name, bounds, pixels=inside.pixels, additive=inside.additive, settings=settings)
         self.inside = inside
         self._replacement = replacement
 
@@ -41,21 +40,29 @@ class ExchangedIoUSimilarity(ExchangedIoU, SimilarityLoss):
     """The same around a loss that is 1 - similarity, and so is one as well."""
 
 
-def _exchange(name: str, of: Any, replacement: Formula, **settings: Any) -> ExchangedIoU:
+def _name_or_mapping(of: Any) -> str | Mapping[str, Any]:
     if not isinstance(of, str | Mapping):
-        raise UserError(f"{name}: expected of, a name or a mapping with 'name' and parameters, but got {of!r}")
+        raise UserError(f"expected a name or a mapping with 'name' and parameters but got {of!r}")
+    return of
+
+
+OF = Checked("ciou", _name_or_mapping)
+
+
+def _exchange(name: str, of: str | Mapping[str, Any], replacement: Formula, **settings: float) -> ExchangedIoU:
     inside = BOX_LOSSES.build_from(of)
     kind = ExchangedIoUSimilarity if isinstance(inside, SimilarityLoss) else ExchangedIoU
-    return kind(name, inside, replacement, of=of, **settings)
+    return kind(name, inside, replacement, {"of": of, **settings})
 
 
-@BOX_LOSSES.register(
+@register_builder(
     "inner",
     formula="L + IoU - IoU(both boxes scaled by r)",
     range=(0.0, 2.5),
     paper="Zhang et al., Inner-IoU, arXiv:2311.02877",
+    parameters={"of": OF, "ratio": Number(0.7, low=0, above=True)},
 )
-def build_inner(of: str | Mapping[str, Any] = "ciou", ratio: float = 0.7) -> ExchangedIoU:
+def inner(of: str | Mapping[str, Any], ratio: float) -> ExchangedIoU:
     """Inner-IoU around any loss L: L + IoU - IoU of auxiliary boxes, both boxes scaled about their own centres.
 
     Zhang et al., arXiv:2311.02877. Auxiliary boxes smaller than the boxes ask for more precision,
@@ -65,7 +72,6 @@ def build_inner(of: str | Mapping[str, Any] = "ciou", ratio: float = 0.7) -> Exc
         of: the loss L, a name or ``{name: ..., parameter: ...}``.
         ratio: r > 0, the paper takes 0.5 to 1.5; 1 leaves L.
     """
-    ratio = number("inner", "ratio", ratio, 0, above=True)
 
     def scaled(boxes: Tensor) -> Tensor:
         centre, sides = boxes_to_centres(boxes)
@@ -77,24 +83,28 @@ def build_inner(of: str | Mapping[str, Any] = "ciou", ratio: float = 0.7) -> Exc
     return _exchange("inner", of, inner_iou, ratio=ratio)
 
 
-@BOX_LOSSES.register(
+def _check_focaler(d: float, u: float, **_: Any) -> None:
+    if not d < u:
+        raise UserError(f"expected d below u but got d {d:g} and u {u:g}")
+
+
+@register_builder(
     "focaler",
     formula="L + IoU - clamp((IoU - d) / (u - d), 0, 1)",
     range=(0.0, 2.5),
     paper="Zhang and Zhang, Focaler-IoU, arXiv:2401.10525",
+    parameters={"of": OF, "d": Number(0.0, 0, 1), "u": Number(0.95, 0, 1)},
+    check_together=_check_focaler,
 )
-def build_focaler(of: str | Mapping[str, Any] = "ciou", d: float = 0.0, u: float = 0.95) -> ExchangedIoU:
+def focaler(of: str | Mapping[str, Any], d: float, u: float) -> ExchangedIoU:
     """Focaler-IoU around any loss L: its IoU stretched linearly from [d, u] to [0, 1]; arXiv:2401.10525.
 
-    Outside (d, u) the IoU term has no gradient and the penalty of L is alone. Range as of :func:`build_inner`.
+    Outside (d, u) the IoU term has no gradient and the penalty of L is alone. Range as of :func:`inner`.
 
     Args:
         of: the loss L, a name or ``{name: ..., parameter: ...}``.
         d, u: 0 <= d < u <= 1; 0 and 1 leave L. A low u favours hard boxes, a high d easy ones.
     """
-    d, u = number("focaler", "d", d, 0, 1), number("focaler", "u", u, 0, 1)
-    if not d < u:
-        raise UserError(f"focaler: expected d below u but got d {d:g} and u {u:g}")
 
     def focaler_iou(pred: Tensor, target: Tensor, eps: float) -> Tensor:
         return ((iou_of(pred, target, eps) - d) / (u - d)).clamp(0, 1)

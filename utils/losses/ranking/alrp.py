@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -10,7 +11,9 @@ from torch.autograd import Function
 from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn import functional
 
-from utils.losses.ranking.examples import Examples, check_inputs, rank_examples
+from utils.losses.ranking.examples import DELTA, Examples, check_inputs, rank_examples
+from utils.losses.score import RankedScores, register_ranking
+from utils.parameters import Number
 
 MIN_FALSE_POSITIVES = 1e-5  # below, the official code calls a positive perfectly ranked
 
@@ -121,3 +124,27 @@ def _hard_sums(scores: Tensor, weights: Tensor) -> Tensor:
     first = torch.searchsorted(ordered, scores)
     behind = torch.searchsorted(ordered, scores, right=True)
     return (above[first] + above[behind] + weights) / 2
+
+
+@register_ranking(
+    "alrp",
+    formula="mean of (FP + box errors ranked above) / rank",
+    range=(0.0, math.inf),
+    paper="Oksuz et al., aLRP Loss, NeurIPS 2020, arXiv:2009.13592",
+    parameters={"delta": DELTA, "tau": Number(0.5, 0, 0.999)},
+    block_keys=("delta",),
+    takes_box_error=True,
+    averages_balance=True,
+)
+def rank_by_error(
+    logits: Tensor, targets: Tensor, box_error: Tensor, global_rank: bool, *, delta: float, tau: float
+) -> RankedScores:
+    """aLRP loss as score loss, and as box loss: one ranking that scores and boxes minimise together.
+
+    Args:
+        delta: above 0, half-width of the ranking step, in logits.
+        tau: from 0 to below 1, the IoU from which a box counts as found: box errors are divided by 1 - tau, equation 4.
+    """
+    error = box_error / (1 - tau)
+    loss = alrp_loss(logits, targets.sign(), error, delta=delta, global_rank=global_rank)
+    return RankedScores({"rank": loss.classification}, loss.localisation)

@@ -7,7 +7,8 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-from utils.losses.ranking.examples import Examples, check_inputs, rank_examples
+from utils.losses.ranking.examples import DELTA, Examples, check_inputs, rank_examples
+from utils.losses.score import RankedScores, register_ranking
 
 
 def ap_loss(logits: Tensor, labels: Tensor, *, delta: float = 1.0, global_rank: bool = False) -> Tensor:
@@ -63,3 +64,20 @@ class _AveragePrecision(Function):
     def backward(ctx: FunctionCtx, loss: Tensor) -> tuple[Tensor, None, None, None]:
         examples, (positives, weights) = Examples.restore(ctx)
         return examples.gradient(loss * positives, loss * weights), None, None, None
+
+
+@register_ranking(
+    "ap",
+    formula="1 - AP",
+    range=(0.0, 1.0),
+    paper="Chen et al., AP-Loss, TPAMI 2020, arXiv:2008.07294",
+    parameters={"delta": DELTA},
+    block_keys=("delta",),
+)
+def rank_by_precision(logits: Tensor, targets: Tensor, _: Tensor, global_rank: bool, *, delta: float) -> RankedScores:
+    """AP loss as score loss: positives above negatives, all positives alike.
+
+    Args:
+        delta: above 0, half-width of the ranking step, in logits.
+    """
+    return RankedScores({"rank": ap_loss(logits, targets.sign(), delta=delta, global_rank=global_rank)})

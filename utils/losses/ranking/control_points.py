@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from utils.errors import UserError
-from utils.losses.parameters import number
+from utils.parameters import check_number
 
 Curve = tuple[tuple[float, float], ...]
 
@@ -82,7 +82,7 @@ def _curve(name: str, setting: Any) -> Curve:
         raise UserError(f"control_points: expected curve {name}, two or more points [x, y], but got {setting!r}")
     curve = tuple(
         tuple(
-            number("control_points", f"{axis} of point {place} of curve {name}", value, 0, 1)
+            _coordinate(value, f"{axis} of point {place} of curve {name}")
             for axis, value in zip("xy", pair, strict=True)
         )
         for place, pair in enumerate(pairs, start=1)
@@ -96,6 +96,13 @@ def _curve(name: str, setting: Any) -> Curve:
                 f"[{x:g}, {y:g}], comes [{next_x:g}, {next_y:g}]"
             )
     return curve
+
+
+def _coordinate(value: Any, what: str) -> float:
+    try:
+        return check_number(value, 0, 1)
+    except UserError as error:
+        raise UserError(f"control_points: {what}: {error}") from None
 
 
 def interpolate(values: Tensor, curve: Curve) -> Tensor:

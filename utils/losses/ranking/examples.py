@@ -10,6 +10,9 @@ from torch.autograd.function import FunctionCtx
 
 from utils import distributed
 from utils.losses.ranking.window import Windows, accumulation_dtype
+from utils.parameters import Number
+
+DELTA = Number(0.5, low=0, above=True)  # half-width of the ranking step in logits, where a detector trains
 
 
 class Examples(NamedTuple):

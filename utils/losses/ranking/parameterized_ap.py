@@ -15,10 +15,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from utils.errors import unknown_name
+from utils.errors import ContradictionError, unknown_name
 from utils.losses.ranking.control_points import ControlPoints, control_points_from, interpolate
 from utils.losses.ranking.step_sums import Ramp, Step, sigmoid_sums, step_of, step_sums
 from utils.losses.ranking.window import accumulation_dtype
+from utils.losses.score import RankedScores, register_ranking
+from utils.parameters import Checked, Choice
 
 Function = Callable[[Tensor], Tensor]
 
@@ -117,3 +119,41 @@ def parameterized_ap_loss(
         missed = 1 - functions.earning(positive_ious)
         loss = (missed + functions.weight(positive_ious) * false / total).mean()
         return loss.masked_fill(logits.isnan().any(), torch.nan).to(dtype)
+
+
+def _points_or_none(setting: Any) -> ControlPoints | None:
+    return None if setting is None else control_points_from(setting)
+
+
+def _check_together(control_points: ControlPoints | None, form: str) -> None:
+    if form == "searched" and control_points is None:
+        raise ContradictionError("expected control_points, five curves or a file that holds them, but got none")
+    if form != "searched" and control_points is not None:
+        raise ContradictionError(f"control_points have no effect with form: {form}; leave them at null")
+
+
+@register_ranking(
+    "parameterized_ap",
+    formula="mean of 1 - I1(u) + I3(u) sum H2 (1 - I2) / sum H1",
+    range=(0.0, 2.0),
+    paper="Tao et al., Searching Parameterized AP Loss, NeurIPS 2021, arXiv:2112.05138",
+    parameters={"control_points": Checked(None, _points_or_none), "form": Choice("searched", FORMS)},
+    block_keys=("control_points",),
+    check_together=_check_together,
+    takes_box_error=True,
+    ranks_globally=False,
+)
+def rank_by_curves(
+    logits: Tensor, targets: Tensor, box_error: Tensor, _: bool, *, control_points: ControlPoints | None, form: str
+) -> RankedScores:
+    """Parameterized AP loss as score loss, and as box loss.
+
+    The IoU u of its equations is 1 - the box error scaled to [0, 1], with gradient: the IoU itself for the box loss
+    ``iou``.
+
+    Args:
+        control_points: five curves, which the form ``searched`` needs and the others do not use.
+        form: ``searched`` | ``linear`` | ``square`` | ``sigmoid``.
+    """
+    ious = torch.zeros_like(logits).masked_scatter(targets > 0, 1 - box_error.to(logits))
+    return RankedScores({"rank": parameterized_ap_loss(logits, ious, targets.sign(), control_points, form=form)})

@@ -9,8 +9,9 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-from utils.losses.ranking.examples import Examples, check_inputs, rank_examples
+from utils.losses.ranking.examples import DELTA, Examples, check_inputs, rank_examples
 from utils.losses.ranking.sorting import LowerQuality
+from utils.losses.score import RankedScores, register_ranking
 
 
 class RankSort(NamedTuple):
@@ -89,3 +90,23 @@ class _RankSort(Function):
     def backward(ctx: FunctionCtx, ranking: Tensor, sorting: Tensor) -> tuple[Tensor, None, None, None]:
         examples, (positives, weights, sorting_gradient) = Examples.restore(ctx)
         return examples.gradient(ranking * positives + sorting * sorting_gradient, ranking * weights), None, None, None
+
+
+@register_ranking(
+    "rs",
+    formula="mean of FP / rank, plus sorting error",
+    range=(0.0, 2.0),
+    paper="Oksuz et al., Rank & Sort Loss, ICCV 2021, arXiv:2107.11669",
+    parameters={"delta": DELTA},
+    block_keys=("delta",),
+    part_names=("rank", "sort"),
+    weighs_boxes=True,
+)
+def rank_and_sort(logits: Tensor, targets: Tensor, _: Tensor, global_rank: bool, *, delta: float) -> RankedScores:
+    """Rank & Sort loss as score loss: positives above negatives, and among themselves by quality.
+
+    Args:
+        delta: above 0, half-width of the ranking step, in logits.
+    """
+    loss = rank_sort_loss(logits, targets, delta=delta, global_rank=global_rank)
+    return RankedScores({"rank": loss.ranking, "sort": loss.sorting})

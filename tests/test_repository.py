@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
+import shlex
+import statistics
 import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
+from utils.config.loading import load_hyperparameters
 from utils.config.yaml_files import load_yaml
+from utils.files import find_file
 
 ROOT = Path(__file__).resolve().parents[1]
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+COMMANDS = ("train", "val", "detect", "study", "search")
 
 
 def git(*arguments: str) -> str:
@@ -26,7 +34,11 @@ def test_the_repository_is_complete():
         "LICENSE",
         "CITATION.cff",
         "README.md",
+        "CONTRIBUTING.md",
         "CHANGELOG.md",
+        "Makefile",
+        ".editorconfig",
+        ".pre-commit-config.yaml",
         "requirements.txt",
         "pyproject.toml",
         ".ci/run",
@@ -99,3 +111,141 @@ def test_every_package_that_is_imported_is_required():
     distributions = {"cv2": "opencv-python", "PIL": "pillow", "yaml": "pyyaml"}
     foreign = imported_packages() - own - set(sys.stdlib_module_names)
     assert {distributions.get(name, name) for name in foreign} - required == set()
+
+
+def name_of(document: Path) -> str:
+    return str(document.relative_to(ROOT))
+
+
+def anchor_of(heading: str) -> str:
+    """The anchor of a heading on a code host: lower case, punctuation dropped, hyphens for spaces."""
+    return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
+
+
+def test_links_lead_somewhere():
+    broken = []
+    for document in DOCUMENTS:
+        for link in re.findall(r"\]\(([^)\s]+)\)", document.read_text(encoding="utf-8")):
+            if link.startswith("https://"):
+                continue
+            file, _, anchor = link.partition("#")
+            target = (document.parent / file) if file else document
+            headings = re.findall(r"^#+ (.*)$", target.read_text(), re.MULTILINE) if anchor and target.exists() else []
+            if not target.exists() or (anchor and anchor not in map(anchor_of, headings)):
+                broken.append(f"{name_of(document)}: {link}")
+    assert not broken
+
+
+def test_the_index_leads_to_every_page():
+    index = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
+    pages = [page for page in DOCUMENTS if page.parent.name == "docs" and page.name != "index.md"]
+    assert [page.name for page in pages if f"]({page.name})" not in index] == []
+
+
+def test_files_named_in_the_documents_exist():
+    pattern = re.compile(r"(?<![\w/.])(?:utils|models|tests|data|docs|benchmarks)/[\w./-]+\.(?:py|yaml|md|csv|png|jpg)\b")
+    sources = [*DOCUMENTS, ROOT / "CHANGELOG.md", *ROOT.glob("data/**/*.yaml"), *ROOT.glob("models/*.yaml")]
+    missing = []
+    for source in sources:
+        names = pattern.findall(source.read_text(encoding="utf-8"))
+        missing += [f"{name_of(source)}: {name}" for name in names if not (ROOT / name).exists()]
+    # what the recipes create, and folders of the user's own
+    assert not [line for line in missing if not line.startswith("CONTRIBUTING.md")]
+
+
+def shown_commands() -> list[tuple[str, list[str]]]:
+    """Document and words of each command line in a fenced block without a language, comments removed."""
+    commands = []
+    for document in DOCUMENTS:
+        for block in re.findall(r"^```(?:bash|sh)?\n(.*?)^```", document.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE):
+            for line in block.replace("\\\n", " ").splitlines():
+                for part in line.split(" && "):
+                    commands.append((name_of(document), shlex.split(part, comments=True)))
+    return [(document, words) for document, words in commands if words]
+
+
+@functools.cache
+def known_flags(command: str) -> set[str]:
+    """Every flag that a command's help names, those of its subcommands included."""
+    forms = [[command], *([command, action] for action in ("train", "table", "plot") if command == "study")]
+    flags: set[str] = set()
+    for form in forms:
+        call = [sys.executable, f"{form[0]}.py", *form[1:], "--help"]
+        text = subprocess.run(call, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        flags |= set(re.findall(r"(?<![\w-])--?[a-z][\w-]*", text))
+    if command in ("study", "search"):
+        flags |= known_flags("train")  # whose options may follow
+    return flags
+
+
+def test_shown_flags_and_files_exist():
+    wrong, checked = [], 0
+    for document, words in shown_commands():
+        if words[0] != "python" or words[1].removesuffix(".py") not in COMMANDS:
+            continue
+        checked += 1
+        unknown = {word for word in words if re.match("--?[a-z]", word)} - known_flags(words[1].removesuffix(".py"))
+        wrong += [f"{document}: {words[1]} {flag}" for flag in sorted(unknown)]
+        for word in words[2:]:
+            if word.endswith(".yaml") and "/" not in word:
+                try:
+                    find_file(word)
+                except FileNotFoundError:
+                    wrong.append(f"{document}: {word}")
+    assert checked > 20 and not wrong
+
+
+def test_shown_modules_and_tasks_exist():
+    tasks = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    wrong = []
+    for document in DOCUMENTS:
+        text = document.read_text(encoding="utf-8")
+        for module in re.findall(r"python -m ([\w.]+)", text):
+            path = ROOT / module.replace(".", "/")
+            found = path.with_suffix(".py").exists() or (path / "__main__.py").exists()
+            if not found and module not in ("pytest", "venv"):
+                wrong.append(f"{name_of(document)}: {module}")
+        wrong += [f"{name_of(document)}: make {task}" for task in re.findall(r"`make (\w+)", text) if task not in tasks]
+    assert not wrong
+
+
+def test_shown_settings_load(tmp_path: Path):
+    """Every YAML block with a ``loss`` or ``assigner`` loads as a hyper-parameter file."""
+    checked = 0
+    for document in DOCUMENTS:
+        for block in re.findall(r"^```yaml\n(.*?)^```", document.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE):
+            if re.search("^(loss|assigner):", block, re.MULTILINE):
+                file = tmp_path / f"{checked}.yaml"
+                file.write_text(block, encoding="utf-8")
+                load_hyperparameters(file)
+                checked += 1
+    assert checked
+
+
+def test_the_results_in_the_readme_are_those_of_the_rows():
+    files = [ROOT / "docs" / "results" / name for name in ("bccd-ranking.csv", "bccd-correlation.csv")]
+    rows = pd.concat([pd.read_csv(file) for file in files]).drop_duplicates(["preset", "seed"])
+    presets = {
+        "BCE": "bce-tuned",
+        "aLRP": "alrp",
+        "AP": "ap",
+        "BCE + concordance": "corr-concordance",
+        "Rank & Sort": "rs-lr0.04-delta1",
+        "Parameterized AP": "pap-published",
+    }
+    table = re.findall(r"^\| ([\w &+]+) \| .* \|$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert set(table) >= set(presets)
+    for line in (ROOT / "README.md").read_text(encoding="utf-8").splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if cells[0] in presets:
+            own = rows[rows["preset"] == presets[cells[0]]]
+            assert sorted(own["seed"]) == [0, 1, 2]
+            columns = [own[metric].tolist() for metric in ("map", "map50", "map75", "olrp")]
+            means = [f"{statistics.mean(values):.3f} ± {statistics.stdev(values):.3f}" for values in columns]
+            assert cells[2:] == means, line
+
+
+def test_paragraphs_of_the_readme_are_short():
+    text = re.sub(r"^```.*?^```", "", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    paragraphs = [part.splitlines() for part in re.split(r"\n\s*\n", text)]
+    assert [lines[0] for lines in paragraphs if len(lines) > 4 and not lines[0].startswith("|")] == []

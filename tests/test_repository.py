@@ -16,6 +16,7 @@ import pytest
 
 from utils.config.loading import load_hyperparameters
 from utils.config.yaml_files import load_yaml
+from utils.errors import UserError
 from utils.files import find_file
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -143,7 +144,9 @@ def test_the_index_leads_to_every_page():
 
 
 def test_files_named_in_the_documents_exist():
-    pattern = re.compile(r"(?<![\w/.])(?:utils|models|tests|data|docs|benchmarks)/[\w./-]+\.(?:py|yaml|md|csv|png|jpg)\b")
+    pattern = re.compile(
+        r"(?<![\w/.])(?:utils|models|tests|data|docs|benchmarks)/[\w./-]+\.(?:py|yaml|md|csv|png|jpg)\b"
+    )
     sources = [*DOCUMENTS, ROOT / "CHANGELOG.md", *ROOT.glob("data/**/*.yaml"), *ROOT.glob("models/*.yaml")]
     missing = []
     for source in sources:
@@ -153,14 +156,21 @@ def test_files_named_in_the_documents_exist():
     assert not [line for line in missing if not line.startswith("CONTRIBUTING.md")]
 
 
+def fenced_blocks(language: str) -> list[tuple[str, str]]:
+    """Document and text of each fenced block of a language, "" for those without."""
+    blocks = []
+    for document in DOCUMENTS:
+        found = re.findall(r"^```(\w*)\n(.*?)^```$", document.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+        blocks += [(name_of(document), text) for own, text in found if own == language]
+    return blocks
+
+
 def shown_commands() -> list[tuple[str, list[str]]]:
     """Document and words of each command line in a fenced block without a language, comments removed."""
     commands = []
-    for document in DOCUMENTS:
-        for block in re.findall(r"^```(?:bash|sh)?\n(.*?)^```", document.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE):
-            for line in block.replace("\\\n", " ").splitlines():
-                for part in line.split(" && "):
-                    commands.append((name_of(document), shlex.split(part, comments=True)))
+    for document, text in fenced_blocks(""):
+        for line in text.replace("\\\n", " ").splitlines():
+            commands += [(document, shlex.split(part, comments=True)) for part in line.split(" && ")]
     return [(document, words) for document, words in commands if words]
 
 
@@ -189,8 +199,8 @@ def test_shown_flags_and_files_exist():
         for word in words[2:]:
             if word.endswith(".yaml") and "/" not in word:
                 try:
-                    find_file(word)
-                except FileNotFoundError:
+                    find_file(word, "file")
+                except UserError:
                     wrong.append(f"{document}: {word}")
     assert checked > 20 and not wrong
 
@@ -211,15 +221,11 @@ def test_shown_modules_and_tasks_exist():
 
 def test_shown_settings_load(tmp_path: Path):
     """Every YAML block with a ``loss`` or ``assigner`` loads as a hyper-parameter file."""
-    checked = 0
-    for document in DOCUMENTS:
-        for block in re.findall(r"^```yaml\n(.*?)^```", document.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE):
-            if re.search("^(loss|assigner):", block, re.MULTILINE):
-                file = tmp_path / f"{checked}.yaml"
-                file.write_text(block, encoding="utf-8")
-                load_hyperparameters(file)
-                checked += 1
-    assert checked
+    blocks = [text for _, text in fenced_blocks("yaml") if re.search("^(loss|assigner):", text, re.MULTILINE)]
+    assert blocks
+    for text in blocks:
+        (tmp_path / "settings.yaml").write_text(text, encoding="utf-8")
+        load_hyperparameters(tmp_path / "settings.yaml")
 
 
 def test_the_results_in_the_readme_are_those_of_the_rows():
@@ -233,16 +239,13 @@ def test_the_results_in_the_readme_are_those_of_the_rows():
         "Rank & Sort": "rs-lr0.04-delta1",
         "Parameterized AP": "pap-published",
     }
-    table = re.findall(r"^\| ([\w &+]+) \| .* \|$", (ROOT / "README.md").read_text(), re.MULTILINE)
-    assert set(table) >= set(presets)
-    for line in (ROOT / "README.md").read_text(encoding="utf-8").splitlines():
-        cells = [cell.strip() for cell in line.strip("|").split("|")]
-        if cells[0] in presets:
-            own = rows[rows["preset"] == presets[cells[0]]]
-            assert sorted(own["seed"]) == [0, 1, 2]
-            columns = [own[metric].tolist() for metric in ("map", "map50", "map75", "olrp")]
-            means = [f"{statistics.mean(values):.3f} ± {statistics.stdev(values):.3f}" for values in columns]
-            assert cells[2:] == means, line
+    lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    table = {cells[0]: cells[2:] for cells in ([cell.strip() for cell in line.strip("|").split("|")] for line in lines)}
+    for name, preset in presets.items():
+        own = rows[rows["preset"] == preset]
+        assert sorted(own["seed"]) == [0, 1, 2], name
+        columns = [own[metric].tolist() for metric in ("map", "map50", "map75", "olrp")]
+        assert table[name] == [f"{statistics.mean(c):.3f} ± {statistics.stdev(c):.3f}" for c in columns], name
 
 
 def test_paragraphs_of_the_readme_are_short():

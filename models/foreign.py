@@ -37,11 +37,23 @@ def read_foreign_checkpoint(path: str | Path) -> dict[str, Any]:
     Raises:
         UserError: a damaged or hostile file, another kind of network, or rows that this program does not have.
     """
-    content = read_torch_archive(path)
+    content = _read_safetensors(Path(path)) if Path(path).suffix == ".safetensors" else read_torch_archive(path)
     try:
         return _converted(content, Path(path))
     except UserError as error:
         raise type(error)(f"{path}: {error}") from None
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        from safetensors.torch import load_file
+    except ImportError:
+        raise UserError(f"{path}: needs the package safetensors: pip install safetensors") from None
+    try:
+        state: dict[str, Tensor] = load_file(path)
+    except Exception as error:  # the package has its own types of errors
+        raise UserError(f"{path}: cannot be read: {error!s:.200}") from None
+    return state
 
 
 def _converted(content: Any, path: Path) -> dict[str, Any]:

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from models.architecture import read_architecture
 from models.ensemble import Ensemble
+from models.foreign import read_foreign_checkpoint
 from models.test_time import TestTimeAugmented
 from models.yolo import DetectionModel, build_model
 from utils.checkpoint import load_checkpoint, transfer
-from utils.errors import UserError
+from utils.errors import ForeignCheckpointError, UserError
 
 log = logging.getLogger(__name__)
 
 
 def load_model(
-    weights: str | Path, device: str | torch.device = "cpu", fuse: bool = True
+    weights: str | Path, device: str | torch.device = "cpu", fuse: bool = True, cfg: str | Path | None = None
 ) -> tuple[nn.Module, dict[str, Any]]:
     """Build the network of a checkpoint and fill it with its (averaged, where there are any) weights.
 
@@ -28,6 +31,7 @@ def load_model(
         weights: checkpoint file.
         device: where the network shall live.
         fuse: fold batch norms into convolutions: faster, equal up to rounding, no longer trainable.
+        cfg: model YAML, needed where the file holds a state dict alone.
 
     Returns:
         The network in eval mode, without gradients, float32, with ``names``; and the content of the file.
@@ -35,7 +39,7 @@ def load_model(
     Raises:
         UserError: unreadable file, or weights that do not belong to the architecture stored beside them.
     """
-    content = _network_of(weights)
+    content = read_weights(weights, cfg)
     names = class_names(content["names"])
     model = build_model(content["cfg"], nc=len(names))
     try:
@@ -49,7 +53,10 @@ def load_model(
 
 
 def load_networks(
-    weights: str | Path | Sequence[str | Path], device: str | torch.device = "cpu", augment: bool = False
+    weights: str | Path | Sequence[str | Path],
+    device: str | torch.device = "cpu",
+    augment: bool = False,
+    cfg: str | Path | None = None,
 ) -> tuple[nn.Module, list[dict[str, Any]]]:
     """Build what looks at the images: the network of a checkpoint, or of several as an ensemble.
 
@@ -57,6 +64,7 @@ def load_networks(
         weights: checkpoint file, or several of them with the same classes.
         device: where the networks shall live.
         augment: let each network see every image at three sizes, see ``models.test_time``.
+        cfg: as in :func:`load_model`.
 
     Returns:
         As :func:`load_model`, with weights stored channels last; and the content of each file.
@@ -67,7 +75,7 @@ def load_networks(
     files = [weights] if isinstance(weights, str | Path) else list(weights)
     if not files:
         raise UserError("weights: expected at least one checkpoint but got none")
-    networks, contents = zip(*(load_model(file, device) for file in files), strict=True)
+    networks, contents = zip(*(load_model(file, device, cfg=cfg) for file in files), strict=True)
     first = networks[0].names
     for file, network in zip(files, networks, strict=True):
         if network.names != first:
@@ -110,22 +118,60 @@ def model_from_weights(
         cfg: model YAML; without one, the architecture stored in the checkpoint. Anchors then come from there too.
         anchors_per_level: as in :func:`new_model`.
     """
-    content = _network_of(weights)
+    content = read_weights(weights, cfg)
     model = new_model(cfg or content["cfg"], names, anchors_per_level=anchors_per_level)
     exclude = ("anchors",) if cfg or anchors_per_level is not None else ()
-    state, taken = transfer(model.state_dict(), content["model"], exclude)
-    model.load_state_dict(state)
-    log.info("weights: %d of %d entries taken from %s", taken, len(state), weights)
+    done = transfer(model.state_dict(), content["model"], exclude)
+    if not any(done.state[name].numel() > 1 for name in done.taken):  # counters of batch norms fit anything
+        raise UserError(f"{weights}: none of its tensors fits the network: {done}")
+    model.load_state_dict(done.state)
+    few = 2 * len(done.taken) < len(done.state)
+    log.log(logging.WARNING if few else logging.INFO, "weights: %s gives %s", weights, done)
     return model
 
 
-def _network_of(weights: str | Path) -> dict[str, Any]:
-    """The content of a checkpoint, which must hold a network."""
-    content = load_checkpoint(weights)
+def read_weights(weights: str | Path, cfg: str | Path | None = None) -> dict[str, Any]:
+    """The content of a checkpoint of this program, or of one of YOLOv5 or YOLOv3 in the same keys.
+
+    Args:
+        weights: checkpoint file. Code in it is never run.
+        cfg: model YAML of a file that holds a state dict alone.
+
+    Returns:
+        At least ``cfg``, ``names`` and ``model``.
+
+    Raises:
+        UserError: an unreadable or hostile file, one without a network, or a state dict without ``cfg``.
+    """
+    is_foreign = Path(weights).suffix == ".safetensors" and Path(weights).is_file()
+    try:
+        content = {} if is_foreign else load_checkpoint(weights)
+    except ForeignCheckpointError:
+        is_foreign = True
+    if is_foreign:
+        content = read_foreign_checkpoint(weights)
+        log.info("%s: %s; its licence is that of its authors", weights, content["origin"])
+    if content.get("cfg") is None and content.get("model"):
+        if not cfg:
+            raise UserError(f"{weights}: holds a state dict alone: --cfg must name the model file of its network")
+        architecture = read_architecture(cfg)
+        num_classes = _classes_of(content["model"], architecture["anchors"], weights)
+        content["cfg"] = {**architecture, "nc": num_classes}
+        content["names"] = {index: f"class{index}" for index in range(num_classes)}
     missing = [key for key in ("cfg", "names", "model") if not content.get(key)]
     if missing:
         raise UserError(f"{weights}: expected the keys cfg, names and model but {', '.join(missing)} is missing")
     return content
+
+
+def _classes_of(state: Mapping[str, Tensor], anchors: int | Sequence[Sequence[float]], weights: str | Path) -> int:
+    """Number of classes of a network from its weights alone: its head has A (5 + C) output channels."""
+    per_level = anchors if isinstance(anchors, int) else len(anchors[0]) // 2
+    heads = [value for name, value in state.items() if re.fullmatch(r"model\.\d+\.m\.0\.bias", name)]
+    outputs = len(heads[-1]) if heads and heads[-1].ndim == 1 else 0
+    if outputs % per_level or outputs // per_level <= 5:
+        raise UserError(f"{weights}: expected a head with {per_level} x (5 + classes) outputs but found {outputs}")
+    return outputs // per_level - 5
 
 
 def class_names(names: Sequence[str] | Mapping[int, str]) -> dict[int, str]:

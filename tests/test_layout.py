@@ -54,6 +54,7 @@ MAY_IMPORT = {
     "train": WORKSHOPS | {"utils.evaluation", "utils.search"},
     "study": WORKSHOPS | {"utils.study", "train"},
     "search": {"utils.config", "utils.search", "train"},
+    "hubconf": {"detect"},
 }
 GRAB_BAGS = {"general", "misc", "common", "helpers", "util", "tools", "functions"}
 

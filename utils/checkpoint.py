@@ -20,19 +20,21 @@ import datetime
 import functools
 import logging
 import platform
+import re
 import subprocess
 import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from utils.errors import UserError, unknown_name
+from utils.errors import ForeignCheckpointError, UserError, unknown_name
 from utils.files import ROOT, write_atomically
 
 FORMAT = "yolo-losses/1"
+SHOWN_NAMES = 3  # of tensors that were left out
 _FAMILY = FORMAT.partition("/")[0]
 _KEPT_WHEN_STRIPPED = (
     *("model", "cfg", "names", "hyp", "opt", "data", "image_size", "metrics", "best_fitness", "best_epoch"),
@@ -63,7 +65,8 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     """Read a checkpoint of this program, to CPU memory. Code in a file is never run.
 
     Raises:
-        UserError: no such file, a damaged one, one with pickled code, or one of another program or version.
+        ForeignCheckpointError: a file of another program, such as YOLOv5: ``models.loading`` reads their weights.
+        UserError: no such file, a damaged one, or one of another version.
     """
     path = Path(path)
     if not path.is_file():
@@ -76,7 +79,9 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
         raise _foreign(path, error) from None
     version = content.get("format") if isinstance(content, dict) else None
     if not isinstance(version, str) or version.partition("/")[0] != _FAMILY:
-        raise UserError(f"{path}: expected a checkpoint of this program (format {FORMAT!r}) but found another file")
+        raise ForeignCheckpointError(
+            f"{path}: expected a checkpoint of this program (format {FORMAT!r}) but found another file"
+        )
     if version != FORMAT:
         raise UserError(f"{path}: expected checkpoint format {FORMAT!r} but found {version!r}")
     return content
@@ -102,28 +107,53 @@ def add_to_checkpoint(path: str | Path, **entries: Any) -> None:
     save_checkpoint(path, {**load_checkpoint(path), **entries})
 
 
+class Transfer(NamedTuple):
+    """What came of taking weights over.
+
+    Attributes:
+        state: complete state dict for the network.
+        taken: names of the entries that came from the weights.
+        left_out: reason to the names of the network's entries that did not.
+    """
+
+    state: dict[str, Tensor]
+    taken: list[str]
+    left_out: dict[str, list[str]]
+
+    def __str__(self) -> str:
+        """``349 of 355 tensors; left out: 6 of another shape (model.24.m.0.weight, ...)``."""
+        reasons = [
+            f"{len(names)} {reason} ({', '.join(names[:SHOWN_NAMES])}{', ...' if len(names) > SHOWN_NAMES else ''})"
+            for reason, names in self.left_out.items()
+        ]
+        left_out = f"; left out: {'; '.join(reasons)}" if reasons else ""
+        return f"{len(self.taken)} of {len(self.state)} tensors{left_out}"
+
+
 def transfer(
     model_state: Mapping[str, Tensor], weights_state: Mapping[str, Tensor], exclude: Iterable[str] = ()
-) -> tuple[dict[str, Tensor], int]:
+) -> Transfer:
     """Take over what fits by name and shape.
 
     Args:
         model_state: state dict of the network to fill.
         weights_state: state dict to take from.
         exclude: parts of names to leave alone, e.g. ``anchors``.
-
-    Returns:
-        A complete state dict for the network, and how many of its entries came from ``weights_state``.
     """
-    excluded = tuple(exclude)
-    taken = {
-        name: weights_state[name]
-        for name, value in model_state.items()
-        if name in weights_state
-        and weights_state[name].shape == value.shape
-        and not any(part in name for part in excluded)
-    }
-    return {**model_state, **taken}, len(taken)
+    excluded, state, taken = tuple(exclude), dict(model_state), []
+    left_out: dict[str, list[str]] = {}
+    for name, value in model_state.items():
+        if name not in weights_state:
+            left_out.setdefault("not in the file", []).append(name)
+        elif any(part in name for part in excluded):
+            left_out.setdefault("kept as the model file has them", []).append(name)
+        elif weights_state[name].shape != value.shape:
+            theirs, ours = (" x ".join(map(str, entry.shape)) for entry in (weights_state[name], value))
+            left_out.setdefault("of another shape", []).append(f"{name}: {theirs} there, {ours} here")
+        else:
+            state[name] = weights_state[name]
+            taken.append(name)
+    return Transfer(state, taken, left_out)
 
 
 def newest_checkpoint(folder: str | Path = ".") -> Path:
@@ -160,6 +190,12 @@ def _plain_key(name: Any, key: str) -> str | int:
 
 
 def _missing(path: Path) -> UserError:
+    if re.fullmatch(r"yolov[358](u|[nsmlx]6?|-tiny|-spp)*(-seg|-cls)?\.pt", path.name):
+        return UserError(
+            f"{path} does not exist. No weights are shipped with this program, and none are downloaded. Those of "
+            "YOLOv5 and YOLOv3 are published at https://github.com/ultralytics/yolov5/releases, under a licence of their "
+            f"own (AGPL-3.0). Put the file here, and --weights {path.name} works"
+        )
     folder = path.parent if path.parent.is_dir() else Path()
     nearby = [*folder.glob("*.pt"), *Path().glob("runs/train/*/weights/*.pt")]
     if not nearby:
@@ -175,9 +211,9 @@ def _foreign(path: Path, error: Exception) -> UserError:
     if "TorchScript" in str(error):
         return UserError(f"{path}: expected a checkpoint of this program but found a TorchScript archive")
     if "global" in str(error).lower() or "class" in str(error).lower():
-        return UserError(
-            f"{path}: holds pickled code, as checkpoints of YOLOv5 and Ultralytics do; it is not trusted and was "
-            "not run. This program reads its own checkpoints, which are plain tensors and data"
+        return ForeignCheckpointError(
+            f"{path}: holds pickled code, as checkpoints of YOLOv5 do; none of it was run. Expected a checkpoint of "
+            "this program, which is plain tensors and data"
         )
     return UserError(f"{path}: expected a checkpoint but found a damaged file")
 

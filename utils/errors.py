@@ -14,6 +14,10 @@ class ContradictionError(UserError):
     """Settings that are right one by one, but not together."""
 
 
+class ForeignCheckpointError(UserError):
+    """A checkpoint of another program where one of this program is needed."""
+
+
 class DivergenceError(UserError):
     """The numbers of a training are no longer finite; other settings may help."""
 

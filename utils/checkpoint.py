@@ -193,8 +193,8 @@ def _missing(path: Path) -> UserError:
     if re.fullmatch(r"yolov[358](u|[nsmlx]6?|-tiny|-spp)*(-seg|-cls)?\.pt", path.name):
         return UserError(
             f"{path} does not exist. No weights are shipped with this program, and none are downloaded. Those of "
-            "YOLOv5 and YOLOv3 are published at https://github.com/ultralytics/yolov5/releases, under a licence of their "
-            f"own (AGPL-3.0). Put the file here, and --weights {path.name} works"
+            "YOLOv5 and YOLOv3 are published at https://github.com/ultralytics/yolov5/releases, under their "
+            f"own licence (AGPL-3.0). Put the file here, and --weights {path.name} works"
         )
     folder = path.parent if path.parent.is_dir() else Path()
     nearby = [*folder.glob("*.pt"), *Path().glob("runs/train/*/weights/*.pt")]

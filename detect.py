@@ -11,30 +11,23 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import logging
-import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
-from torch import nn
 
-from models.loading import load_networks
 from utils.config.checks import check_counts, check_fractions, warn_without
 from utils.config.console import run_main, setup_logging
 from utils.config.parser import CommandParser
-from utils.datasets.letterbox import letterbox
+from utils.detection.detector import Detector, load_detector
 from utils.detection.files import DetectionFiles, check_screen
 from utils.detection.result import Result
-from utils.detection.sources import Frame, Source, frames_of
+from utils.detection.sources import Source
 from utils.errors import UserError, unknown_name
-from utils.evaluation.operating_points import AUTO, CALIBRATIONS, choose_operating_point
 from utils.files import increment_path
-from utils.inference import DEFAULT_IMAGE_SIZE, Stopwatch, decoding_type, select_device
-from utils.metrics import apply_class_calibrations
-from utils.postprocess import best_score, non_max_suppression, scale_boxes
+from utils.inference import select_device
+from utils.operating_points import AUTO, CALIBRATIONS
 
 log = logging.getLogger(__name__)
 
@@ -45,115 +38,6 @@ UNAVAILABLE = {  # flags of YOLOv5's detect.py
     "update": "checkpoints are stripped when their training ends",
     "visualize": "",
 }
-
-
-@dataclasses.dataclass
-class Detector:
-    """A network and the settings of its detections; set the attributes to change them.
-
-    Pictures run one by one, so a result never depends on what else was given.
-
-    Attributes:
-        network: ``nn.Module`` in eval mode; images (B, 3, H, W) in [0, 1] to (B, N, 5 + C) decoded predictions.
-        names: class index to name.
-        conf, iou, classes, agnostic, multi_label, max_det: as in ``utils.postprocess.non_max_suppression``; ``conf`` is
-            compared with scores as the network gives them.
-        image_size: pixels that the longer side of a picture is brought to, or (height, width) to fit into.
-        half: run the network in 16 bits (float16 on a GPU, else bfloat16).
-        calibrations: maps from score to probability, one for each class, that scores go through before they are shown;
-            None shows them as they are. See ``utils.evaluation.operating_points``.
-    """
-
-    network: nn.Module
-    names: Mapping[int, str]
-    conf: float | Sequence[float] = 0.25
-    iou: float = 0.45
-    classes: Sequence[int] | None = None
-    agnostic: bool = False
-    multi_label: bool = False
-    max_det: int = 1000
-    image_size: int | tuple[int, int] = DEFAULT_IMAGE_SIZE
-    half: bool = False
-    calibrations: Sequence[Mapping[str, Any]] | None = None
-
-    def __call__(self, source: Source | Sequence[Source], imgsz: int | tuple[int, int] | None = None) -> list[Result]:
-        """Detect in every picture of a source.
-
-        Args:
-            source: file, folder, pattern, list file, video (see ``utils.detection.sources``); (H, W, 3) or (H, W) uint8
-                numpy array, BGR as OpenCV reads it; PIL image; (3, H, W) or (B, 3, H, W) tensor, RGB, uint8 or
-                floating-point in [0, 1]; or a list of such.
-            imgsz: image size for this call, see :attr:`image_size`.
-
-        Raises:
-            UserError: a source that does not exist or has another form, or a class that the network does not know.
-        """
-        return list(self.stream(source, imgsz))
-
-    def stream(
-        self, source: Source | Sequence[Source], imgsz: int | tuple[int, int] | None = None, vid_stride: int = 1
-    ) -> Iterator[Result]:
-        """As calling, one result at a time: for long videos and cameras. Uses every ``vid_stride``-th frame."""
-        if self.classes is not None and not len(self.classes):
-            raise UserError("classes: expected at least one class index, or None for all classes, but got none")
-        for index in self.classes or ():
-            if index not in self.names:
-                known = [f"{number} ({name})" for number, name in self.names.items()]
-                raise unknown_name("class index", index, known)
-        shape_hw = self._input_shape(imgsz or self.image_size)
-        for frame in frames_of(source, vid_stride):
-            yield self._detect(frame, shape_hw)
-
-    @torch.no_grad()
-    def _detect(self, frame: Frame, shape_hw: tuple[int, int]) -> Result:
-        parameter = next(self.network.parameters())
-        watch = Stopwatch(parameter.device)
-        watch.start()
-        boxed, geometry = letterbox(frame.image, shape_hw, auto=True, stride=int(max(self.network.stride)))
-        rgb = torch.from_numpy(np.ascontiguousarray(boxed[..., ::-1]))
-        images = rgb.permute(2, 0, 1)[None].to(parameter.device).float() / 255  # channels last, as the weights are
-        watch.lap("preprocess")
-        half_type = torch.float16 if parameter.device.type == "cuda" else torch.bfloat16
-        with torch.autocast(parameter.device.type, half_type, enabled=self.half):
-            raw = self.network.raw(images)
-        predictions = self.network.decode([level.to(decoding_type(parameter.device)) for level in raw])
-        watch.lap("inference")
-        (found,) = non_max_suppression(
-            predictions,
-            conf_thres=self.conf,
-            iou_thres=self.iou,
-            classes=self.classes,
-            agnostic=self.agnostic,
-            multi_label=self.multi_label,
-            max_det=self.max_det,
-        )
-        boxes, scores, labels = found._replace(boxes=scale_boxes(found.boxes, geometry))
-        if self.calibrations is not None:
-            probabilities = apply_class_calibrations(self.calibrations, scores.cpu().numpy(), labels.cpu().numpy())
-            scores = torch.from_numpy(probabilities).to(boxes)
-        rows = torch.cat((boxes, scores[:, None], labels[:, None].to(boxes)), dim=1).float().cpu()
-        rows = rows[rows[:, 4].sort(descending=True, stable=True).indices]
-        watch.lap("nms")
-        return Result(
-            path=frame.path,
-            original_hw=frame.image.shape[:2],
-            boxes=rows,
-            names=self.names,
-            speed_ms={section: 1000 * seconds for section, seconds in watch.seconds.items()},
-            best_score=best_score(predictions, self.classes, self.multi_label),
-            number=frame.number,
-            fps=frame.fps,
-            pixels=frame.image,
-        )
-
-    def _input_shape(self, size: int | Sequence[int]) -> tuple[int, int]:
-        sides = [size, size] if isinstance(size, int) else list(size)
-        sides = sides * 2 if len(sides) == 1 else sides
-        if len(sides) != 2 or min(sides) < 1:
-            raise UserError(f"imgsz: expected one size or height and width, in pixels, but got {size}")
-        stride = int(max(self.network.stride))
-        height, width = (math.ceil(side / stride) * stride for side in sides)
-        return height, width
 
 
 def load(
@@ -178,24 +62,7 @@ def load(
         UserError: no such file or device, a file of another kind, other classes, or a checkpoint without what ``conf``
             or ``calibrate`` asks for.
     """
-    return _load(weights, device, conf, calibrate, augment)[0]
-
-
-def _load(
-    weights: str | Path | Sequence[str | Path],
-    device: str | torch.device,
-    conf: float | str,
-    calibrate: str,
-    augment: bool,
-) -> tuple[Detector, str]:
-    """The detector, and what to tell of its thresholds."""
-    device = device if isinstance(device, torch.device) else select_device(device)
-    files = [weights] if isinstance(weights, str | Path) else list(weights)
-    network, contents = load_networks(files, device, augment)
-    point = choose_operating_point(contents, files, conf, calibrate)
-    size = contents[0].get("image_size") or DEFAULT_IMAGE_SIZE
-    detector = Detector(network, network.names, point.conf, image_size=size, calibrations=point.calibrations)
-    return detector, point.text
+    return load_detector(weights, device, conf, calibrate, augment)[0]
 
 
 def predict(
@@ -245,7 +112,7 @@ def predict(
     check_fractions(iou_thres=iou_thres)
     check_counts(max_det=max_det, vid_stride=vid_stride, line_thickness=line_thickness)
     _check_output(save_txt, save_conf, save_format, view_img)
-    detector, thresholds = _load(weights, select_device(device), conf_thres, calibrate, augment)
+    detector, thresholds = load_detector(weights, select_device(device), conf_thres, calibrate, augment)
     log.info("%s", thresholds)
     detector.iou, detector.max_det = iou_thres, max_det
     detector.classes, detector.agnostic, detector.half = classes, agnostic_nms, half

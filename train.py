@@ -26,11 +26,11 @@ from utils.datasets import multi_scale_size, read_data_yaml
 from utils.errors import UserError
 from utils.evaluation.files import OutputFiles
 from utils.evaluation.loop import Validation, validate
-from utils.evaluation.operating_points import KEY, fit_operating_points
 from utils.evaluation.report import iou_table, validation_table
 from utils.files import find_file
 from utils.inference import rescale, select_device, to_network_input
 from utils.metrics import Metrics
+from utils.operating_points import KEY, fit_operating_points
 from utils.plots.boxes import NUM_PLOTTED_BATCHES, plot_batch
 from utils.plots.training import plot_labels, plot_results
 from utils.search.run import evolve

@@ -28,7 +28,12 @@ from utils.evaluation.coco_json import published_annotations
 from utils.evaluation.files import OutputFiles
 from utils.evaluation.image_sizes import study_row, write_study
 from utils.evaluation.loop import Validation, validate
-from utils.evaluation.operating_points import (
+from utils.evaluation.options import SPLIT_TASKS, TASKS, check_classes, check_options, data_file, image_sizes
+from utils.evaluation.report import iou_table, validation_table
+from utils.files import increment_path
+from utils.inference import select_device
+from utils.metrics import Metrics
+from utils.operating_points import (
     CALIBRATIONS,
     KEY,
     class_calibrations,
@@ -36,11 +41,6 @@ from utils.evaluation.operating_points import (
     operating_points,
     with_calibration,
 )
-from utils.evaluation.options import SPLIT_TASKS, TASKS, check_classes, check_options, data_file, image_sizes
-from utils.evaluation.report import iou_table, validation_table
-from utils.files import increment_path
-from utils.inference import select_device
-from utils.metrics import Metrics
 from utils.structures import ValidatedBatch
 
 log = logging.getLogger(__name__)

@@ -19,7 +19,7 @@ PRIMITIVES = {"utils.errors", "utils.structures", "utils.distributed"}
 BASE = PRIMITIVES | {"utils.boxes", "utils.parameters", "utils.registry", "utils.files", "utils.config"}
 PARTS = BASE | {"utils.checkpoint", "utils.torch_archive", "utils.label_files"}
 JOINTS = PARTS | {"utils.losses", "utils.assigners", "utils.datasets", "utils.metrics", "utils.postprocess", "models"}
-WORKSHOPS = JOINTS | {"utils.criterion", "utils.inference", "utils.training", "utils.plots"}
+WORKSHOPS = JOINTS | {"utils.criterion", "utils.inference", "utils.training", "utils.plots", "utils.operating_points"}
 MAY_IMPORT = {
     "utils.errors": set(),
     "utils.structures": set(),
@@ -43,6 +43,7 @@ MAY_IMPORT = {
     # join them
     "utils.criterion": BASE | {"utils.losses", "utils.assigners"},
     "utils.inference": PRIMITIVES,
+    "utils.operating_points": BASE | {"utils.metrics"},
     "utils.training": JOINTS | {"utils.criterion", "utils.inference"},
     "utils.plots": JOINTS | {"utils.training"},
     "utils.evaluation": WORKSHOPS - {"models", "utils.criterion", "utils.training"},
@@ -50,7 +51,7 @@ MAY_IMPORT = {
     "utils.study": WORKSHOPS,
     "utils.search": WORKSHOPS | {"utils.study"},
     "val": WORKSHOPS - {"utils.training"} | {"utils.evaluation"},
-    "detect": WORKSHOPS - {"utils.training"} | {"utils.evaluation", "utils.detection"},
+    "detect": WORKSHOPS - {"utils.training"} | {"utils.detection"},
     "train": WORKSHOPS | {"utils.evaluation", "utils.search"},
     "study": WORKSHOPS | {"utils.study", "train"},
     "search": {"utils.config", "utils.search", "train"},

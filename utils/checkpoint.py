@@ -10,7 +10,7 @@ Keys of a checkpoint (a run may add others):
     image_size     pixels
     epoch          last finished epoch, from 0; -1 in a stripped file, which cannot be resumed
     metrics, best_fitness, best_epoch
-    operating_points    thresholds and calibrations of the classes, utils/evaluation/operating_points.py; may be missing
+    operating_points    thresholds and calibrations of the classes, utils/operating_points.py; may be missing
     format, date, git, versions            added on saving
 """
 

@@ -395,3 +395,8 @@ def test_frames_of_endless_sources_are_not_kept(
     assert labels == {"rtsp___a_b_0.txt", "rtsp___a_b_1.txt", "0_0.txt", "0_1.txt", "2.txt"}
     assert caplog.text.count("rtsp://a/b frame") == 2
     assert "speed per picture" in caplog.text
+
+
+def test_a_detector_prints_as_one_line(tmp_path: Path) -> None:
+    detector = detect.load(write_checkpoint(tmp_path / "best.pt"))
+    assert repr(detector) == "Detector(DetectionModel of 3 classes on cpu, 128 pixels, conf 0.25)"

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from utils.evaluation.operating_points import fit_operating_points, scores_of_probability, with_calibration
 from utils.evaluation.report import COLUMNS, validation_table
 from utils.metrics import DetectionEvaluator, apply_calibration
+from utils.operating_points import fit_operating_points, scores_of_probability, with_calibration
 from utils.structures import Detections
-from utils.training.report import metric_values
+from utils.training.report import validation_values
 
 
 @pytest.fixture
@@ -58,9 +58,13 @@ def test_columns_line_up_whatever_the_names() -> None:
 
 
 def test_results_leave_out_what_is_undefined(evaluator: DetectionEvaluator) -> None:
-    values = metric_values(evaluator.compute())
-    assert values["metrics/oLRP"] == 0.5 and values["metrics/mAP_0.8"] == pytest.approx(51 / 101)
-    empty = metric_values(DetectionEvaluator(2).compute())
+    values = validation_values(evaluator.compute(), {"obj": 0.5})
+    assert (
+        values["val/obj_loss"] == 0.5
+        and values["metrics/oLRP"] == 0.5
+        and values["metrics/mAP_0.8"] == pytest.approx(51 / 101)
+    )
+    empty = validation_values(DetectionEvaluator(2).compute(), {"obj": 0.5})
     assert set(values) - set(empty) == {
         f"metrics/oLRP{part}" for part in ("", "_localisation", "_false_positive", "_false_negative")
     }

@@ -11,10 +11,10 @@ from typing import Any
 from utils.config.checks import check_counts, check_fractions, warn_without
 from utils.datasets import DataDescription
 from utils.errors import UserError, unknown_name
-from utils.evaluation.operating_points import CALIBRATIONS
 from utils.evaluation.pycocotools_check import check_pycocotools
 from utils.files import find_file
 from utils.inference import DEFAULT_IMAGE_SIZE, fitting_image_size
+from utils.operating_points import CALIBRATIONS
 
 log = logging.getLogger(__name__)
 

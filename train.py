@@ -112,7 +112,7 @@ def train_one_epoch(
                 images = resize(images, index)
             with torch.autocast(device.type, autocast_type, enabled=autocast_type is not None):
                 raw = model(images)
-            loss = criterion(raw, targets)
+            loss = criterion(raw, targets, across_processes=True)
             # data-parallel training averages gradients over processes
             scaler.scale(loss.total * distributed.world_size() * images_per_item).backward()
             if iteration - last_step >= accumulate:
@@ -270,11 +270,10 @@ def run_epoch(session: Session, epoch: int) -> dict[str, float]:
 def validate_average(session: Session) -> Validation:
     """Measure the moving average of the weights on the validation split, in float32."""
     config, parts = session.config, session.parts
-    parts.criterion.eval()  # what it remembers is of training steps, and no other process takes part
     return validate(
         parts.ema.model,
         parts.val_loader,
-        criterion=parts.criterion,
+        criterion=parts.criterion.evaluate,
         names=parts.model.names,
         device=config.device,
         single_cls=config.options.single_cls,

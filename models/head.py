@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from utils.boxes import AnchorTables, decode_predictions, flatten_levels
+from utils.structures import RawPredictions
 
 
 class Detect(nn.Module):
@@ -65,7 +66,8 @@ class Detect(nn.Module):
         """Raw outputs to (B, N, 5 + C): x, y, w, h pixels, objectness and class probabilities, in float32 or wider."""
         dtype = torch.promote_types(raw[0].dtype, torch.float32)
         table = self._tables.get(raw, dtype, self.stride, lambda: self.anchors_px)
-        return decode_predictions(flatten_levels([level.to(dtype) for level in raw]), table)
+        flat = flatten_levels([level.to(dtype) for level in raw])
+        return decode_predictions(RawPredictions(flat, self.nc), table).values
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)
@@ -75,6 +77,6 @@ class Detect(nn.Module):
     def initialise_biases(self) -> None:
         """Start from about 8 objects per 640-pixel image and level, and 0.6 / C of each class: RetinaNet, 3.3."""
         for convolution, stride in zip(self.m, self.stride, strict=True):
-            bias = convolution.bias.view(self.num_anchors, -1)
-            bias[:, 4] += math.log(8 / (640 / stride) ** 2)
-            bias[:, 5:] += math.log(0.6 / (self.nc - 0.99999))
+            bias = RawPredictions(convolution.bias.view(self.num_anchors, -1), self.nc)
+            bias.objectness.add_(math.log(8 / (640 / stride) ** 2))
+            bias.classes.add_(math.log(0.6 / (self.nc - 0.99999)))

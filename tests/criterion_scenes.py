@@ -6,7 +6,8 @@ import torch
 
 from utils.boxes import build_anchor_table, flatten_levels
 from utils.criterion.criterion import Criterion
-from utils.criterion.matches import gather_matches
+from utils.criterion.matches import Matches, gather_matches
+from utils.structures import RawPredictions
 
 STRIDES = (8, 16, 32)
 
@@ -46,16 +47,20 @@ def build(num_classes: int = 3, **hyp: object) -> Criterion:
     return Criterion(ANCHORS, STRIDES, num_classes, 128, hyp)
 
 
-def matches_of(criterion: Criterion, raw: list[torch.Tensor], targets: torch.Tensor):
+def predictions_of(raw: list[torch.Tensor]) -> RawPredictions:
+    return RawPredictions(flatten_levels(raw), raw[0].shape[-1] - 5)
+
+
+def matches_of(criterion: Criterion, raw: list[torch.Tensor], targets: torch.Tensor) -> tuple[torch.Tensor, Matches]:
     """Flat outputs and the matches, one for each anchor, found in a plain loop."""
     table = build_anchor_table(ANCHORS.double(), STRIDES, [level.shape[2:4] for level in raw])
-    flat = flatten_levels(raw)
-    every = gather_matches(flat, targets, table, criterion.assigner(targets, table))
+    predictions = predictions_of(raw)
+    every = gather_matches(predictions, targets, table, criterion.assigner(targets, table))
     best: dict[tuple[int, int], int] = {}
     for row, place in enumerate(zip(every.image.tolist(), every.anchor.tolist(), strict=True)):
         if place not in best or every.iou[row] > every.iou[best[place]]:
             best[place] = row
-    return flat, every.select(torch.tensor([best[place] for place in sorted(best)], dtype=torch.long))
+    return predictions.values, every.select(torch.tensor([best[place] for place in sorted(best)], dtype=torch.long))
 
 
 def raw_with_gradient(num_classes: int = 3, seed: int = 0) -> tuple[list[torch.Tensor], torch.Tensor]:

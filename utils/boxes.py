@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from utils.structures import AnchorTable
+from utils.structures import AnchorTable, Predictions, RawPredictions
 
 
 def xywh_to_xyxy(boxes: Tensor) -> Tensor:
@@ -138,16 +138,22 @@ def decode_cell_boxes(raw_boxes: Tensor, anchor_cells: Tensor) -> Tensor:
     return torch.cat((scaled[..., :2] - 0.5, scaled[..., 2:4].square() * anchor_cells), dim=-1)
 
 
-def decode_predictions(flat: Tensor, table: AnchorTable) -> Tensor:
+def decode_boxes(raw_boxes: Tensor, table: AnchorTable) -> Tensor:
+    """Box outputs of the network, (B, N, 4), to ``xywh`` boxes (B, N, 4) in pixels of the network input."""
+    return torch.cat(_decoded_centre_and_size(raw_boxes, table), dim=-1)
+
+
+def decode_predictions(raw: RawPredictions, table: AnchorTable) -> Predictions:
     """Network outputs to boxes and probabilities.
 
     Args:
-        flat: (B, N, 5 + C) raw outputs, from :func:`flatten_levels`.
+        raw: (B, N, 5 + C) outputs in the order of :func:`flatten_levels`.
         table: the N anchors.
-
-    Returns:
-        (B, N, 5 + C): x, y, w, h in pixels of the network input, objectness and class probabilities in [0, 1].
     """
-    boxes = decode_cell_boxes(flat[..., :4], table.size / table.stride)
-    centre = (boxes[..., :2] + table.cell) * table.stride
-    return torch.cat((centre, boxes[..., 2:] * table.stride, flat[..., 4:].sigmoid()), dim=-1)
+    columns = (*_decoded_centre_and_size(raw.boxes, table), raw.scores.sigmoid())
+    return Predictions(torch.cat(columns, dim=-1), raw.num_classes)
+
+
+def _decoded_centre_and_size(raw_boxes: Tensor, table: AnchorTable) -> tuple[Tensor, Tensor]:
+    boxes = decode_cell_boxes(raw_boxes, table.size / table.stride)
+    return (boxes[..., :2] + table.cell) * table.stride, boxes[..., 2:] * table.stride

@@ -15,7 +15,8 @@ Box formats
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from torch import Tensor
@@ -67,6 +68,66 @@ class Batch(NamedTuple):
     paths: tuple[str, ...]
     geometries: tuple[ImageGeometry | None, ...]
     indices: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _PredictionColumns:
+    """The columns of predictions by name, each a view of one tensor.
+
+    Attributes:
+        values: (..., 5 + C) x, y, w, h, objectness, and one value for each class.
+        num_classes: C.
+    """
+
+    values: Tensor
+    num_classes: int
+
+    @property
+    def boxes(self) -> Tensor:
+        """(..., 4) x, y, w, h."""
+        return self.values[..., :4]
+
+    @property
+    def objectness(self) -> Tensor:
+        """(...,)."""
+        return self.values[..., 4]
+
+    @property
+    def classes(self) -> Tensor:
+        """(..., C)."""
+        return self.values[..., 5 : 5 + self.num_classes]
+
+    @property
+    def scores(self) -> Tensor:
+        """(..., 1 + C) objectness and classes side by side."""
+        return self.values[..., 4 : 5 + self.num_classes]
+
+    def __getitem__(self, index: Any) -> Self:
+        """The same columns of some rows: ``index`` is one of the dimensions before the last."""
+        return type(self)(self.values[index], self.num_classes)
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+
+@dataclass(frozen=True, slots=True)
+class RawPredictions(_PredictionColumns):
+    """What the network says of each anchor, before it is decoded: logits, and box outputs relative to the anchor.
+
+    Attributes:
+        values: (B, N, 5 + C), or some rows of it.
+        num_classes: C.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class Predictions(_PredictionColumns):
+    """Decoded predictions: boxes ``xywh`` in pixels of the network input, probabilities in [0, 1].
+
+    Attributes:
+        values: (B, N, 5 + C), or some rows of it.
+        num_classes: C.
+    """
 
 
 class AnchorTable(NamedTuple):

@@ -13,6 +13,7 @@ from utils.criterion.build import anchor_ratio_limit, check_loss_settings
 from utils.criterion.criterion import Criterion
 from utils.errors import ContradictionError, UserError
 from utils.losses import SCORE_LOSSES
+from utils.structures import RawPredictions
 
 
 def random_maps(images: int = 3, classes: int = 3) -> list[torch.Tensor]:
@@ -60,7 +61,7 @@ def test_assignments_are_indices_within_range_and_leave_their_input_alone(name: 
     targets, table = random_targets(4), table_of()
     flat = torch.randn(3, len(table.level), 8, dtype=torch.float64, requires_grad=True)
     before = targets.clone(), flat.detach().clone()
-    found = ASSIGNERS.build(name)(targets, table, flat)
+    found = ASSIGNERS.build(name)(targets, table, RawPredictions(flat, 3))
     assert torch.equal(targets, before[0]) and torch.equal(flat, before[1])
     assert len(found.image) == len(found.anchor) == len(found.target) > 20
     assert (found.anchor >= 0).all() and (found.anchor < len(table.level)).all()
@@ -74,10 +75,10 @@ def test_images_do_not_influence_each_other(name: str) -> None:
     targets, table = random_targets(5), table_of()
     flat = torch.randn(3, len(table.level), 8, dtype=torch.float64)
     assigner = ASSIGNERS.build(name)
-    together = assigner(targets, table, flat)
+    together = assigner(targets, table, RawPredictions(flat, 3))
     for image in range(3):
         rows = (targets[:, 0] == image).nonzero()[:, 0]
-        alone = assigner(targets[rows], table, flat)
+        alone = assigner(targets[rows], table, RawPredictions(flat, 3))
         mine = together.image == image
         pairs = zip(together.anchor[mine].tolist(), together.target[mine].tolist(), strict=True)
         assert sorted(pairs) == sorted(zip(alone.anchor.tolist(), rows[alone.target].tolist(), strict=True))

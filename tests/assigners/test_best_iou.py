@@ -20,10 +20,12 @@ from tests.assigner_scenes import (
     random_targets,
     table_of,
 )
+from tests.criterion_scenes import predictions_of
 from utils.assigners import ASSIGNERS, best_iou
-from utils.boxes import decode_predictions, flatten_levels
+from utils.boxes import decode_boxes, flatten_levels
 from utils.criterion.criterion import Criterion
 from utils.errors import UserError
+from utils.structures import RawPredictions
 
 Place = tuple[int, int, int, int, int]  # image, level, anchor, row, column
 
@@ -39,7 +41,7 @@ def fitting_targets(raw: list[Tensor], seed: int) -> Tensor:
     """Random objects, and up to forty that are decoded boxes with sides up to a quarter shorter: IoU 0.56 to 1."""
     generator = torch.Generator().manual_seed(seed)
     table, flat = table_of(), flatten_levels(raw)
-    boxes = decode_predictions(flat, table)[..., :4] / torch.tensor((*IMAGE_WH, *IMAGE_WH))
+    boxes = decode_boxes(flat[..., :4], table) / torch.tensor((*IMAGE_WH, *IMAGE_WH))
     image = torch.randint(len(flat), (40,), generator=generator)
     boxes = boxes[image, torch.randint(flat.shape[1], (40,), generator=generator)]
     boxes[:, 2:] *= 1 - torch.rand(40, 2, generator=generator, dtype=torch.float64) / 4
@@ -51,7 +53,7 @@ def fitting_targets(raw: list[Tensor], seed: int) -> Tensor:
 def assign(targets: Tensor, raw: list[Tensor], ignore_iou: float = 0.7) -> tuple[list[tuple[int, ...]], set[Place]]:
     """Rows of image, level, anchor, row, column, target; and ignored places."""
     table = table_of()
-    found = ASSIGNERS.build("best_iou", ignore_iou=ignore_iou)(targets, table, flatten_levels(raw))
+    found = ASSIGNERS.build("best_iou", ignore_iou=ignore_iou)(targets, table, predictions_of(raw))
     assert found.ignore.dtype == torch.bool
     ignored = set()
     for image, anchor in found.ignore.nonzero().tolist():
@@ -115,8 +117,8 @@ def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_float32_gives_the_same_matches() -> None:
     targets, table = random_targets(6), table_of(dtype=torch.float32)
-    flat = flatten_levels(random_raw(6)).float()
-    found = ASSIGNERS.build("best_iou")(targets.float(), table, flat)
+    raw = predictions_of([level.float() for level in random_raw(6)])
+    found = ASSIGNERS.build("best_iou")(targets.float(), table, raw)
     assert matches(found, table) == plain_matches(targets)
 
 
@@ -143,11 +145,11 @@ def test_equal_shapes_take_the_first_anchor_and_objects_may_share_one() -> None:
     """Anchors of 16 x 8, 8 x 16 and 16 x 8 pixels: a square object fits all alike, IoU 1/2 or 64 / 128."""
     anchors = torch.tensor([[[16, 8], [8, 16], [16, 8]]], dtype=torch.float64)
     table = table_of(anchors)
-    flat = torch.zeros(1, len(table.level), 6, dtype=torch.float64)
+    raw = RawPredictions(torch.zeros(1, len(table.level), 6, dtype=torch.float64), 1)
     build = ASSIGNERS.build("best_iou")
-    assert matches(build(objects((20, 20, 8, 8)), table, flat), table) == [(0, 0, 0, 2, 2, 0)]
-    assert matches(build(objects((20, 20, 8, 16)), table, flat), table) == [(0, 0, 1, 2, 2, 0)]
-    shared = build(objects((20, 20, 16, 8), (21, 19, 16, 9)), table, flat)
+    assert matches(build(objects((20, 20, 8, 8)), table, raw), table) == [(0, 0, 0, 2, 2, 0)]
+    assert matches(build(objects((20, 20, 8, 16)), table, raw), table) == [(0, 0, 1, 2, 2, 0)]
+    shared = build(objects((20, 20, 16, 8), (21, 19, 16, 9)), table, raw)
     assert matches(shared, table) == [(0, 0, 0, 2, 2, 0), (0, 0, 0, 2, 2, 1)]
 
 
@@ -164,7 +166,7 @@ def ignored_of_two(ignore_iou: float, moved: float = 0.0, image: int = 0) -> lis
     table, raw = table_of(TWO), torch.zeros(2, 2, *GRIDS[0], 6, dtype=torch.float64)
     raw[:, 0, 4, 4, 0] = moved
     targets = torch.cat((torch.full_like(SQUARE[:, :1], image), SQUARE[:, 1:]), dim=1)
-    found = ASSIGNERS.build("best_iou", ignore_iou=ignore_iou)(targets, table, flatten_levels([raw]))
+    found = ASSIGNERS.build("best_iou", ignore_iou=ignore_iou)(targets, table, predictions_of([raw]))
     assert matches(found, table) == [(image, 0, 0, 4, 5, 0)]
     return [tuple(place) for place in found.ignore.view(2, 2, *GRIDS[0]).nonzero().tolist()]
 
@@ -217,7 +219,7 @@ def test_the_gradient_of_an_ignored_objectness_is_0_and_all_else_is_as_before() 
         criterion(raw, targets).total.backward()
         gradients[ignore_iou] = flatten_levels([level.grad for level in raw])
         if ignore_iou == 0.4:
-            assignment = criterion.assigner(targets, table_of(), flatten_levels(raw))
+            assignment = criterion.assigner(targets, table_of(), predictions_of(raw))
     ignore = assignment.ignore
     assert ignore.sum() > 20 and not ignore[assignment.image, assignment.anchor].any()
     assert torch.equal(gradients[0.4][ignore][:, 4], torch.zeros(ignore.sum(), dtype=torch.float64))

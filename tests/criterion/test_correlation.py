@@ -22,9 +22,9 @@ def test_part_by_hand(kind: str, score: str, rank_on: str) -> None:
     criterion = build(loss=loss)
     parts = criterion(raw, targets).parts
     _, matches = matches_of(criterion, raw, targets)
-    scores = matches.pred[:, 4].sigmoid()
+    scores = matches.pred.values[:, 4].sigmoid()
     if rank_on == "joint":
-        scores = scores * matches.pred[torch.arange(len(scores)), 5 + matches.classes].sigmoid()
+        scores = scores * matches.pred.values[torch.arange(len(scores)), 5 + matches.classes].sigmoid()
     assert parts["corr"].item() == pytest.approx(0.3 * correlation_loss(scores, matches.iou, kind).item())
     plain = build(loss={"score": score} | ({"rank_on": rank_on} if score == "rs" else {}))(raw, targets).parts
     assert {name: part for name, part in parts.items() if name != "corr"} == plain

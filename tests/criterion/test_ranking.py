@@ -6,7 +6,7 @@ import pytest
 import torch
 import yaml
 
-from tests.criterion_scenes import ANCHORS, STRIDES, build, matches_of, raw_with_gradient, scene
+from tests.criterion_scenes import ANCHORS, STRIDES, build, matches_of, predictions_of, raw_with_gradient, scene
 from utils.boxes import build_anchor_table, decode_predictions, flatten_levels
 from utils.config.loading import load_hyperparameters
 from utils.criterion.matches import best_per_anchor, gather_matches
@@ -114,10 +114,11 @@ def test_an_anchor_with_several_objects_is_one_positive() -> None:
     criterion = build(loss={"score": "rs", "rank_on": "joint"})
     flat, matches = matches_of(criterion, raw, both)
     table = build_anchor_table(ANCHORS.double(), STRIDES, [level.shape[2:4] for level in raw])
-    every = gather_matches(flat, both, table, criterion.assigner(both, table))
+    every = gather_matches(predictions_of(raw), both, table, criterion.assigner(both, table))
     best = best_per_anchor(every, flat.shape[1])
     assert len(best.image) < len(every.image)
-    for found, expected in zip(best, matches, strict=True):
+    assert torch.equal(best.pred.values, matches.pred.values)
+    for found, expected in zip(best._replace(pred=best.image), matches._replace(pred=matches.image), strict=True):
         assert torch.equal(found, expected)
     parts, flipped = criterion(raw, both).parts, criterion(raw, both.flip(0)).parts
     for name, part in parts.items():
@@ -130,10 +131,10 @@ def test_ignored_anchors_have_no_place_in_the_order(name: str, rank_on: str) -> 
     raw, _ = scene()
     table = build_anchor_table(ANCHORS.double(), STRIDES, [level.shape[2:4] for level in raw])
     anchor = table.level_offset[1] + 5  # any: the object is the box that this one predicts
-    decoded = decode_predictions(flatten_levels(raw), table)[0, anchor, :4] / torch.tensor([128, 96, 128, 96])
+    decoded = decode_predictions(predictions_of(raw), table).boxes[0, anchor] / torch.tensor([128, 96, 128, 96])
     targets = torch.cat((torch.zeros(1, 2), decoded[None]), dim=1)
     criterion = build(assigner="best_iou", loss={"score": name, "rank_on": rank_on, "self_balance": False})
-    ignored = criterion.assigner(targets.double(), table, flatten_levels(raw)).ignore
+    ignored = criterion.assigner(targets.double(), table, predictions_of(raw)).ignore
     assert ignored[0, anchor]
     parts = criterion(raw, targets).parts
     for level in raw:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from utils.assigners.base import anchors_at, register_assigner
 from utils.parameters import Number
-from utils.structures import AnchorTable, Assignment
+from utils.structures import AnchorTable, Assignment, RawPredictions
 
 
 @register_assigner(
@@ -34,13 +34,13 @@ class AnchorRatioAssigner:
         self.anchor_t = anchor_t
 
     @torch.no_grad()
-    def __call__(self, targets: Tensor, table: AnchorTable, flat: Tensor | None = None) -> Assignment:
+    def __call__(self, targets: Tensor, table: AnchorTable, raw: RawPredictions | None = None) -> Assignment:
         """Assign.
 
         Args:
             targets: (M, 6) image, class, x, y, w, h (``xywhn``).
             table: the anchors of one image.
-            flat: not used.
+            raw: not used.
 
         Returns:
             P matches, each within the grid of its level; the same anchor may appear more than once.

@@ -10,7 +10,7 @@ from torch import Tensor
 from utils.assigners.base import MAX_PAIRS, anchors_at, register_assigner
 from utils.boxes import elementwise_iou, xywh_to_xyxy
 from utils.parameters import Count
-from utils.structures import AnchorTable, Assignment
+from utils.structures import AnchorTable, Assignment, RawPredictions
 
 # IoUs are equal to the threshold up to this many units of rounding: where all candidates fit alike, all must stay.
 ROUNDING = 8
@@ -70,13 +70,13 @@ class ATSSAssigner:
         self.candidates = candidates
 
     @torch.no_grad()
-    def __call__(self, targets: Tensor, table: AnchorTable, flat: Tensor | None = None) -> Assignment:
+    def __call__(self, targets: Tensor, table: AnchorTable, raw: RawPredictions | None = None) -> Assignment:
         """Assign.
 
         Args:
             targets: (M, 6) image, class, x, y, w, h (``xywhn``).
             table: the anchors of one image.
-            flat: not used.
+            raw: not used.
 
         Returns:
             P matches in the order of the targets; no anchor appears twice.

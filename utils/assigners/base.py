@@ -11,7 +11,7 @@ from torch import Tensor
 
 from utils.parameters import Parameter
 from utils.registry import Info, Registry
-from utils.structures import AnchorTable, Assignment
+from utils.structures import AnchorTable, Assignment, RawPredictions
 
 # Pairs of objects and anchors looked at together: bounds the memory, in some temporaries of this many numbers.
 MAX_PAIRS = 2**21
@@ -26,13 +26,13 @@ class Assigner(Protocol):
 
     needs_predictions: bool
 
-    def __call__(self, targets: Tensor, table: AnchorTable, flat: Tensor | None = None) -> Assignment:
+    def __call__(self, targets: Tensor, table: AnchorTable, raw: RawPredictions | None = None) -> Assignment:
         """Assign, without gradient.
 
         Args:
             targets: (M, 6) image, class, x, y, w, h (``xywhn``).
             table: the N anchors of one image.
-            flat: (B, N, 5 + C) raw predictions, detached; given where ``needs_predictions`` is set.
+            raw: (B, N, 5 + C) predictions of the network, detached; given where ``needs_predictions`` is set.
         """
 
 

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from utils.assigners.base import MAX_PAIRS, anchors_at, register_assigner
-from utils.boxes import decode_predictions, elementwise_iou, xywh_to_xyxy
+from utils.boxes import decode_boxes, elementwise_iou, xywh_to_xyxy
 from utils.parameters import Number
-from utils.structures import AnchorTable, Assignment
+from utils.structures import AnchorTable, Assignment, RawPredictions
 
 
 @register_assigner(
@@ -35,13 +35,13 @@ class BestIoUAssigner:
         self.ignore_iou = ignore_iou
 
     @torch.no_grad()
-    def __call__(self, targets: Tensor, table: AnchorTable, flat: Tensor | None = None) -> Assignment:
+    def __call__(self, targets: Tensor, table: AnchorTable, raw: RawPredictions | None = None) -> Assignment:
         """Assign.
 
         Args:
             targets: (M, 6) image, class, x, y, w, h (``xywhn``).
             table: the anchors of one image.
-            flat: (B, N, 5 + C) raw predictions.
+            raw: (B, N, 5 + C) predictions of the network.
 
         Returns:
             M matches in the order of the targets, and ``ignore``, (B, N) bool.
@@ -49,7 +49,7 @@ class BestIoUAssigner:
         Raises:
             ValueError: no predictions.
         """
-        if flat is None:
+        if raw is None:
             raise ValueError("Expected raw predictions of shape (B, N, 5 + C) but got None")
         image = targets[:, 0].long()
         image_wh = table.level_grid[0] * table.level_stride[0]  # pixels
@@ -59,7 +59,7 @@ class BestIoUAssigner:
         cell = (targets[:, 2:4] * table.level_grid[level]).floor()
         anchor = anchors_at(table, level, shape, cell)
 
-        pred_boxes = xywh_to_xyxy(decode_predictions(flat[..., :4], table))
+        pred_boxes = xywh_to_xyxy(decode_boxes(raw.boxes, table))
         target_boxes = xywh_to_xyxy(targets[:, 2:6] * image_wh.repeat(2))
         ignore = _covers_an_object(pred_boxes, image, target_boxes, self.ignore_iou)
         ignore.index_put_((image, anchor), ignore.new_zeros(()))

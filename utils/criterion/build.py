@@ -1,4 +1,4 @@
-"""From the names in the settings to losses and assigner."""
+"""From the settings to losses, assigner and the parts of the criterion. The only place here that reads them."""
 
 from __future__ import annotations
 
@@ -8,9 +8,19 @@ from typing import Any
 
 from utils.assigners import ASSIGNERS, Assigner
 from utils.config.hyperparameters import Hyperparameters, LossSettings
-from utils.criterion.compatibility import check_compatibility
+from utils.criterion.class_loss import ClassLoss
+from utils.criterion.compatibility import check_compatibility, has_class_loss
+from utils.criterion.correlation import CorrelationPart
+from utils.criterion.elementwise import ElementwiseParts
+from utils.criterion.ranking import RankingParts
 from utils.errors import ContradictionError
 from utils.losses import BOX_LOSSES, SCORE_LOSSES, BoxLoss, RankingLoss, ScoreLoss
+
+# Objectness weight of each level, finest first: fine levels have many cells and few objects.
+LEVEL_BALANCE = {3: (4.0, 1.0, 0.4)}
+LEVEL_BALANCE_OTHERWISE = (4.0, 1.0, 0.25, 0.06, 0.02)
+# What the gains of a hyper-parameter file are made for.
+LEVELS, CLASSES, SIDE = 3, 80, 640
 
 
 def check_loss_settings(hyp: Hyperparameters) -> None:
@@ -71,3 +81,70 @@ def _score_setting(hyp: Hyperparameters) -> str | Mapping[str, Any]:
         f"fl_gamma: {hyp.fl_gamma:g} and loss.score: {name} contradict each other; "
         "fl_gamma only turns bce into focal. Write loss.score: {name: focal, gamma: ...} and leave fl_gamma at 0."
     )
+
+
+def build_score_part(
+    hyp: Hyperparameters,
+    score_loss: ScoreLoss | RankingLoss,
+    box_range: tuple[float, float],
+    *,
+    num_classes: int,
+    num_levels: int,
+    image_size: int,
+) -> ElementwiseParts | RankingParts:
+    """The loss of boxes, objectness and classes around a score loss.
+
+    Args:
+        hyp: settings; the gains are those of three levels, 80 classes and 640 pixels.
+        score_loss: built from them.
+        box_range: interval of the box loss.
+        num_classes, num_levels: C, L.
+        image_size: side of the square training image in pixels; scales the objectness gain.
+    """
+    loss = hyp.loss
+    smoothed = {"label_smoothing": hyp.label_smoothing, "positive_weight": hyp.cls_pw}
+    class_gain = hyp.cls * num_classes / CLASSES * LEVELS / num_levels
+    if not isinstance(score_loss, RankingLoss):
+        return ElementwiseParts(
+            score_loss,
+            ClassLoss(score_loss, **smoothed),
+            gains={
+                "box": hyp.box * LEVELS / num_levels,
+                "obj": hyp.obj * (image_size / SIDE) ** 2 * LEVELS / num_levels,
+                "cls": class_gain,
+            },
+            level_balance=LEVEL_BALANCE.get(num_levels, LEVEL_BALANCE_OTHERWISE[:num_levels]),
+            positive_weight=hyp.obj_pw,
+            global_rank=loss.global_rank,
+        )
+    return RankingParts(
+        score_loss,
+        ClassLoss(SCORE_LOSSES.build("bce"), **smoothed) if has_class_loss(hyp) else None,
+        box_range=box_range,
+        joint=_scores_are_joint(hyp, num_classes),
+        rank_gain=loss.rank_gain,
+        box_gain=hyp.box * LEVELS,  # the mean over the positives of all levels, where the sum of L means has L
+        class_gain=class_gain,
+        self_balance=loss.self_balance,
+        global_rank=loss.global_rank,
+    )
+
+
+def build_correlation(hyp: Hyperparameters, num_classes: int) -> CorrelationPart | None:
+    """The correlation part, or None where ``loss.correlation`` is none."""
+    loss = hyp.loss
+    if loss.correlation == "none":
+        return None
+    return CorrelationPart(
+        loss.correlation,
+        loss.correlation_gain,
+        joint=_scores_are_joint(hyp, num_classes),
+        regularization_strength=loss.regularization_strength,
+        regularization=loss.regularization,
+        global_rank=loss.global_rank,
+    )
+
+
+def _scores_are_joint(hyp: Hyperparameters, num_classes: int) -> bool:
+    """Whether a score is objectness times class probability; with one class that is the objectness alone."""
+    return hyp.loss.rank_on == "joint" and num_classes > 1

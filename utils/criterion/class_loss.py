@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from utils.config.hyperparameters import Hyperparameters
 from utils.criterion.matches import Matches
 from utils.losses import ScoreLoss
 
@@ -15,20 +14,19 @@ class ClassLoss:
 
     Args:
         score_loss: elementwise.
-        hyp: label smoothing and the weight of positives.
-        num_classes: C; nothing is learnt from one class.
+        label_smoothing: s; targets are 1 - s/2 for the object's class and s/2 for the others.
+        positive_weight: weight of the object's class.
     """
 
-    def __init__(self, score_loss: ScoreLoss, hyp: Hyperparameters, num_classes: int) -> None:
+    def __init__(self, score_loss: ScoreLoss, *, label_smoothing: float = 0.0, positive_weight: float = 1.0) -> None:
         self.score_loss = score_loss
-        self.num_classes = num_classes
-        self.positive_weight = hyp.cls_pw
-        self.on, self.off = 1 - hyp.label_smoothing / 2, hyp.label_smoothing / 2
+        self.positive_weight = positive_weight
+        self.on, self.off = 1 - label_smoothing / 2, label_smoothing / 2
 
     def __call__(self, matches: Matches) -> Tensor:
-        """Mean over classes for each positive, (P,)."""
-        logits = matches.pred[:, 5:]
-        if self.num_classes == 1:
+        """Mean over classes for each positive, (P,); 0 with a single class, where there is nothing to learn."""
+        logits = matches.pred.classes
+        if matches.pred.num_classes == 1:
             return logits.new_zeros(len(logits))
         target = torch.full_like(logits, self.off)
         target.scatter_(1, matches.classes[:, None], self.on)

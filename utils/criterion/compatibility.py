@@ -6,7 +6,6 @@ import dataclasses
 import math
 
 from utils.config.hyperparameters import Hyperparameters, LossSettings
-from utils.criterion.ranking import has_class_loss
 from utils.errors import ContradictionError
 from utils.losses import BOX_LOSSES, SCORE_LOSSES, BoxLoss, RankingLoss, ScoreLoss, SimilarityLoss
 
@@ -83,3 +82,9 @@ def _refuse_idle(hyp: Hyperparameters, keys: tuple[str, ...], chosen: str, name:
                 f"loss.{key}: {value} has no effect with loss.{chosen}: {name}; "
                 f"leave it at {usual[key]}, or choose another {chosen}"
             )
+
+
+def has_class_loss(hyp: Hyperparameters) -> bool:
+    """Whether classes have a cross-entropy of their own beside the ranking loss."""
+    chosen = hyp.loss.class_bce
+    return hyp.loss.rank_on == "objectness" if chosen == "auto" else chosen == "on"

@@ -5,45 +5,62 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from utils.config.hyperparameters import Hyperparameters
 from utils.criterion.matches import Matches
 from utils.distributed import all_gather_rows, known_to_all_processes, rank
 from utils.losses import correlation_loss
 
 
 class CorrelationPart(nn.Module):
-    """``loss.correlation_gain`` times a correlation loss.
+    """A correlation loss times its gain.
 
     Args:
-        hyp: the ``loss`` block, where ``correlation`` is not none.
+        kind: ``spearman`` | ``pearson`` | ``concordance``.
+        gain: weight of the part.
         joint: whether the score is objectness times class probability, or the objectness alone.
+        regularization_strength, regularization: of Spearman's soft ranks, see :func:`utils.losses.correlation_loss`.
+        global_rank: correlate the positives of all processes.
     """
 
-    def __init__(self, hyp: Hyperparameters, joint: bool) -> None:
+    def __init__(
+        self,
+        kind: str,
+        gain: float,
+        *,
+        joint: bool,
+        regularization_strength: float = 1.0,
+        regularization: str = "absolute",
+        global_rank: bool = False,
+    ) -> None:
         super().__init__()
-        self.kind = hyp.loss.correlation
-        self.gain = hyp.loss.correlation_gain
-        self.softness = {
-            "regularization_strength": hyp.loss.regularization_strength,
-            "regularization": hyp.loss.regularization,
-        }
+        self.kind = kind
+        self.gain = gain
         self.joint = joint
-        self.global_rank = hyp.loss.global_rank
+        self.regularization_strength, self.regularization = regularization_strength, regularization
+        self.joins_processes = global_rank
 
-    def forward(self, matches: Matches) -> Tensor:
+    def forward(self, matches: Matches, *, across_processes: bool) -> Tensor:
         """Scalar with gradient to the scores.
 
         Args:
             matches: the P positives, one for each anchor.
+            across_processes: whether all processes take this step together; if not, no collective is entered.
         """
-        scores = matches.pred[:, 4].sigmoid()
+        scores = matches.pred.objectness.sigmoid()
         if self.joint:
-            scores = scores * matches.pred[:, 5:].gather(1, matches.classes[:, None]).squeeze(1).sigmoid()
-        if not (self.global_rank and self.training):  # one process alone validates
-            return self.gain * correlation_loss(scores, matches.iou, self.kind, **self.softness)
+            scores = scores * matches.pred.classes.gather(1, matches.classes[:, None]).squeeze(1).sigmoid()
+        if not (self.joins_processes and across_processes):
+            return self.gain * self._loss(scores, matches.iou)
         columns = all_gather_rows(torch.stack((scores, matches.iou), dim=1))
         ious = torch.cat([column[:, 1] for column in columns])
         everyone = [column[:, 0] for column in columns]
         everyone[rank()] = scores  # those of this process, with gradient
-        loss = self.gain * correlation_loss(torch.cat(everyone), ious, self.kind, **self.softness)
-        return known_to_all_processes(loss)
+        return known_to_all_processes(self.gain * self._loss(torch.cat(everyone), ious))
+
+    def _loss(self, scores: Tensor, ious: Tensor) -> Tensor:
+        return correlation_loss(
+            scores,
+            ious,
+            self.kind,
+            regularization_strength=self.regularization_strength,
+            regularization=self.regularization,
+        )

@@ -6,21 +6,21 @@ Naming: ``pred_*`` comes from the network, ``target_*`` from the labels; sizes e
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from utils import distributed
 from utils.boxes import AnchorTables, flatten_levels
 from utils.config.hyperparameters import Hyperparameters
-from utils.criterion.build import build_losses
-from utils.criterion.correlation import CorrelationPart
-from utils.criterion.elementwise import ElementwiseParts
+from utils.criterion.build import build_correlation, build_losses, build_score_part
 from utils.criterion.matches import Matches, best_per_anchor, gather_matches
-from utils.criterion.ranking import RankingParts, ranks_joint_scores
-from utils.losses import BoxContext, RankingLoss
-from utils.structures import AnchorTable, Assignment, LossOutput
+from utils.criterion.score_part import ScorePart
+from utils.losses import BoxContext
+from utils.structures import AnchorTable, Assignment, LossOutput, RawPredictions
 
 
 class Criterion(nn.Module):
@@ -60,20 +60,36 @@ class Criterion(nn.Module):
         # a module: its state is part of this one's
         self.box_loss, score_loss, self.assigner = build_losses(hyp, num_classes)
         self.objectness_target = hyp.loss.objectness_target
-        self.ranks = isinstance(score_loss, RankingLoss)
-        if self.ranks:
-            self.parts = RankingParts(score_loss, self.box_loss.range, hyp, num_classes, num_levels)
-        else:
-            self.parts = ElementwiseParts(score_loss, hyp, num_classes, num_levels, image_size)
-        correlated = hyp.loss.correlation != "none"
-        self.correlation = CorrelationPart(hyp, ranks_joint_scores(hyp, num_classes)) if correlated else None
+        self.parts: ScorePart = build_score_part(
+            hyp,
+            score_loss,
+            self.box_loss.range,
+            num_classes=num_classes,
+            num_levels=num_levels,
+            image_size=image_size,
+        )
+        self.correlation = build_correlation(hyp, num_classes)
 
-    def forward(self, raw: Sequence[Tensor], targets: Tensor) -> LossOutput:
-        """Compute the loss.
+    @property
+    def joins_processes(self) -> bool:
+        """Whether training steps of several processes must be taken together.
+
+        True with ``loss.global_rank``, and where a loss keeps a running mean, as aLRP's balance and WIoU do.
+        """
+        parts = (self.parts, self.correlation)
+        has_state = any(True for _ in self.box_loss.buffers())
+        return has_state or any(part is not None and part.joins_processes for part in parts)
+
+    def forward(self, raw: Sequence[Tensor], targets: Tensor, *, across_processes: bool | None = None) -> LossOutput:
+        """The loss of a training step. For validation use :meth:`evaluate`.
 
         Args:
             raw: L tensors (B, A, H, W, 5 + C), x, y, w, h, objectness and class logits.
             targets: (M, 6) image, class, x, y, w, h (``xywhn``); M may be 0.
+            across_processes: True in a step that all processes of the group take together: what the settings want
+                shared, the ranking of ``loss.global_rank`` and running means, then spans all processes. False: this
+                process alone; none waits for another. It may be left out where it makes no difference: without a
+                group, in evaluation mode, or where nothing is shared (:attr:`joins_processes`).
 
         Returns:
             total: scalar, the sum of the parts times B.
@@ -81,35 +97,83 @@ class Criterion(nn.Module):
                 ``sort``), and ``cls`` where classes have a loss of their own; ``corr`` with a correlation loss.
 
         Everything is computed in float32 or wider, outside autocast.
+
+        Raises:
+            ValueError: raw maps without 5 + C columns; ``across_processes`` left out where it makes a difference.
         """
+        if raw[0].shape[-1] != 5 + self.num_classes:
+            raise ValueError(
+                f"Expected raw maps of shape (B, A, H, W, {5 + self.num_classes}) but got {tuple(raw[0].shape)}"
+            )
+        if across_processes is None:
+            across_processes = self._must_join()
         with torch.autocast(raw[0].device.type, enabled=False):
             dtype = torch.promote_types(raw[0].dtype, torch.float32)
             table = self._tables.get(raw, dtype, self.strides, lambda: self._anchors_px)
             flat = flatten_levels([level.to(dtype) for level in raw])
+            predictions = RawPredictions(flat, self.num_classes)
             targets = targets.to(flat)
-            predictions = flat.detach() if self.assigner.needs_predictions else None
-            assignment = self.assigner(targets, table, predictions)
-            parts = self._parts(flat, targets, table, assignment)
-            total = sum(parts.values()) * len(flat)
+            seen = RawPredictions(flat.detach(), self.num_classes) if self.assigner.needs_predictions else None
+            assignment = self.assigner(targets, table, seen)
+            parts = self._parts(predictions, targets, table, assignment, across_processes)
+            total = functools.reduce(torch.add, parts.values()) * len(flat)
         return LossOutput(total, {name: part.detach() for name, part in parts.items()})
 
-    def end_epoch(self) -> None:
-        """To be called after the last step of an epoch: some losses balance their parts by the means of the last."""
-        if self.ranks:
-            self.parts.end_epoch()
+    @torch.no_grad()
+    def evaluate(self, raw: Sequence[Tensor], targets: Tensor) -> LossOutput:
+        """The loss as validation wants it: without gradient, and without moving the state of any loss.
 
-    def _parts(self, flat: Tensor, targets: Tensor, table: AnchorTable, assignment: Assignment) -> dict[str, Tensor]:
-        matches = gather_matches(flat, targets, table, assignment)
-        if self.ranks:  # a score has one place in the order
-            matches = best_per_anchor(matches, flat.shape[1])
+        It never waits for another process, whatever mode this module is in. Arguments and result as in
+        :meth:`forward`.
+        """
+        was_training = self.training
+        self.eval()
+        try:
+            return self(raw, targets, across_processes=False)
+        finally:
+            self.train(was_training)
+
+    def end_epoch(self) -> None:
+        """Call once after the last step of an epoch: aLRP rebalances with this epoch's means."""
+        self.parts.end_epoch()
+
+    def _must_join(self) -> bool:
+        """What ``across_processes`` is where the caller left it out."""
+        if self.training and distributed.is_initialised() and distributed.world_size() > 1 and self.joins_processes:
+            raise ValueError(
+                "expected across_processes: True in a training step that all processes take together, "
+                "False for this process alone; or evaluate(raw, targets) in validation"
+            )
+        return False
+
+    def _parts(
+        self,
+        predictions: RawPredictions,
+        targets: Tensor,
+        table: AnchorTable,
+        assignment: Assignment,
+        across_processes: bool,
+    ) -> dict[str, Tensor]:
+        num_anchors = predictions.values.shape[1]
+        matches = every = gather_matches(predictions, targets, table, assignment)
+        if self.parts.one_object_per_anchor:
+            matches = best_per_anchor(every, num_anchors)
         context = BoxContext(table.stride[matches.anchor], table.level_grid[0] * self.strides[0])
         # once in every step, also without positives: losses with state count the calls, in all processes alike
         box_loss = self.box_loss(matches.pred_boxes, matches.target_boxes, context=context)
         quality = self._quality(matches, context)
-        parts = self.parts(flat, table, matches, box_loss, quality, assignment.ignore)
+        parts = self.parts(
+            predictions,
+            table,
+            matches,
+            box_loss,
+            quality,
+            assignment.ignore,
+            across_processes=across_processes,
+        )
         if self.correlation is not None:
-            scored = matches if self.ranks else best_per_anchor(matches, flat.shape[1])
-            parts["corr"] = self.correlation(scored)
+            scored = matches if self.parts.one_object_per_anchor else best_per_anchor(every, num_anchors)
+            parts["corr"] = self.correlation(scored, across_processes=across_processes)
         return parts
 
     @torch.no_grad()

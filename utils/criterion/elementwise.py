@@ -2,68 +2,66 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import torch
 from torch import Tensor, nn
 
-from utils.config.hyperparameters import Hyperparameters
 from utils.criterion.class_loss import ClassLoss
 from utils.criterion.matches import Matches, level_weights
 from utils.distributed import of_all_processes, world_size
 from utils.losses import ScoreLoss
-from utils.structures import AnchorTable
-
-# Objectness weight of each level, finest first: fine levels have many cells and few objects.
-LEVEL_BALANCE = {3: (4.0, 1.0, 0.4)}
-LEVEL_BALANCE_OTHERWISE = (4.0, 1.0, 0.25, 0.06, 0.02)
+from utils.structures import AnchorTable, RawPredictions
 
 
 class ElementwiseParts(nn.Module):
-    """Weighted parts ``box``, ``obj``, ``cls``.
+    """Weighted parts ``box``, ``obj``, ``cls``; a :class:`utils.criterion.score_part.ScorePart`.
 
     Args:
-        score_loss: elementwise.
-        hyp: gains and weights.
-        num_classes, num_levels: C, L.
-        image_size: side of the square training image in pixels; scales the objectness gain.
+        score_loss: elementwise, of the objectness.
+        class_loss: of the classes of the positives.
+        gains: weight of each part by name.
+        level_balance: L objectness weights, finest level first.
+        positive_weight: weight of the positives in the objectness.
+        global_rank: average over the positives of all processes.
     """
 
+    one_object_per_anchor = False
+
     def __init__(
-        self, score_loss: ScoreLoss, hyp: Hyperparameters, num_classes: int, num_levels: int, image_size: int
+        self,
+        score_loss: ScoreLoss,
+        class_loss: ClassLoss,
+        *,
+        gains: Mapping[str, float],
+        level_balance: Sequence[float],
+        positive_weight: float = 1.0,
+        global_rank: bool = False,
     ) -> None:
         super().__init__()
         self.score_loss = score_loss
-        self.class_loss = ClassLoss(score_loss, hyp, num_classes)
-        self.objectness_weight = hyp.obj_pw
-        self.global_rank = hyp.loss.global_rank
-        self.gains = {
-            "box": hyp.box * 3 / num_levels,
-            "obj": hyp.obj * (image_size / 640) ** 2 * 3 / num_levels,
-            "cls": hyp.cls * num_classes / 80 * 3 / num_levels,
-        }
-        self.balance = LEVEL_BALANCE.get(num_levels, LEVEL_BALANCE_OTHERWISE[:num_levels])
+        self.class_loss = class_loss
+        self.gains = dict(gains)
+        self.level_balance = tuple(level_balance)
+        self.positive_weight = positive_weight
+        self.joins_processes = global_rank
 
     def forward(
         self,
-        flat: Tensor,
+        predictions: RawPredictions,
         table: AnchorTable,
         matches: Matches,
         box_loss: Tensor,
         quality: Tensor,
         ignore: Tensor | None,
+        *,
+        across_processes: bool,
     ) -> dict[str, Tensor]:
-        """Weighted parts, scalars with gradient.
-
-        Args:
-            flat: (B, N, 5 + C) raw outputs.
-            table: of the input size.
-            matches: the P positives; several may share an anchor.
-            box_loss, quality: (P,) box loss and objectness target of each.
-            ignore: (B, N) bool, anchors that are neither positive nor negative, or None.
-        """
-        together = self.global_rank and self.training  # one process alone validates
+        """Weighted parts, see :class:`utils.criterion.score_part.ScorePart`; several matches may share an anchor."""
+        together = self.joins_processes and across_processes
         # each level contributes the mean over its own positives
         weight = level_weights(matches, table, together)
-        objectness = self._objectness(flat[..., 4], table, matches, quality, ignore)
+        objectness = self._objectness(predictions.objectness, table, matches, quality, ignore)
         parts = {
             "box": (box_loss * weight).sum(),
             "obj": objectness / world_size() if together else objectness,
@@ -71,6 +69,9 @@ class ElementwiseParts(nn.Module):
         }
         weighted = {name: part * self.gains[name] for name, part in parts.items()}
         return {name: of_all_processes(part) for name, part in weighted.items()} if together else weighted
+
+    def end_epoch(self) -> None:
+        """Nothing is carried from epoch to epoch."""
 
     def _objectness(
         self, logits: Tensor, table: AnchorTable, matches: Matches, quality: Tensor, ignore: Tensor | None
@@ -83,7 +84,7 @@ class ElementwiseParts(nn.Module):
         # of several objects on one anchor the best fitting counts, in whatever order they come
         target = logits.new_zeros(batch * num_anchors)
         target.scatter_reduce_(0, matches.image * num_anchors + matches.anchor, quality, "amax")
-        loss = self.score_loss(logits, target.view_as(logits), positive_weight=self.objectness_weight)
+        loss = self.score_loss(logits, target.view_as(logits), positive_weight=self.positive_weight)
         if ignore is not None:
             positive = torch.zeros_like(ignore).index_put_((matches.image, matches.anchor), ignore.new_ones(()))
             loss = loss.masked_fill(ignore & ~positive, 0.0)
@@ -95,6 +96,6 @@ class ElementwiseParts(nn.Module):
         The numbers are computed on the host and filled in on the device: no copy that a step would wait for.
         """
         counts = [table.level_size.shape[1] * rows * cols for rows, cols in table.grids]
-        weights = torch.tensor(self.balance, dtype=like.dtype) / torch.tensor(counts, dtype=like.dtype)
+        weights = torch.tensor(self.level_balance, dtype=like.dtype) / torch.tensor(counts, dtype=like.dtype)
         levels = zip(counts, weights.tolist(), strict=True)
         return torch.cat([like.new_full((count,), weight) for count, weight in levels])

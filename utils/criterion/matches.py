@@ -9,7 +9,7 @@ from torch import Tensor
 
 from utils.boxes import decode_cell_boxes, elementwise_iou, xywh_to_xyxy
 from utils.distributed import all_reduce_sum
-from utils.structures import AnchorTable, Assignment
+from utils.structures import AnchorTable, Assignment, RawPredictions
 
 
 class Matches(NamedTuple):
@@ -27,7 +27,7 @@ class Matches(NamedTuple):
     image: Tensor
     anchor: Tensor
     target: Tensor
-    pred: Tensor
+    pred: RawPredictions
     pred_boxes: Tensor
     target_boxes: Tensor
     iou: Tensor
@@ -38,18 +38,18 @@ class Matches(NamedTuple):
         return Matches(*(value[index] for value in self))
 
 
-def gather_matches(flat: Tensor, targets: Tensor, table: AnchorTable, assignment: Assignment) -> Matches:
+def gather_matches(raw: RawPredictions, targets: Tensor, table: AnchorTable, assignment: Assignment) -> Matches:
     """The one gather of a step.
 
     Args:
-        flat: (B, N, 5 + C) raw outputs.
+        raw: (B, N, 5 + C) outputs of the network.
         targets: (M, 6) image, class, x, y, w, h (``xywhn``).
         table: of the input size.
         assignment: of these targets.
     """
     image, anchor, target, _ = assignment
-    pred = flat[image, anchor]
-    pred_boxes = xywh_to_xyxy(decode_cell_boxes(pred[:, :4], (table.size / table.stride)[anchor]))
+    pred = raw[image, anchor]
+    pred_boxes = xywh_to_xyxy(decode_cell_boxes(pred.boxes, (table.size / table.stride)[anchor]))
     target_boxes = xywh_to_xyxy(cell_boxes(targets[target, 2:6], table, anchor))
     with torch.no_grad():
         iou = elementwise_iou(pred_boxes, target_boxes)
@@ -84,6 +84,6 @@ def level_weights(matches: Matches, table: AnchorTable, global_counts: bool) -> 
         global_counts: count the positives of all processes; each then holds its share of that sum.
     """
     level = table.level[matches.anchor]
-    count = matches.pred.new_zeros(len(table.level_stride))
+    count = matches.iou.new_zeros(len(table.level_stride))
     count.index_add_(0, level, torch.ones_like(matches.iou))
     return 1 / (all_reduce_sum(count) if global_counts else count)[level]

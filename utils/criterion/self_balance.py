@@ -20,8 +20,8 @@ def step_balance(score: Tensor, box: Tensor) -> Tensor:
 class EpochBalance(nn.Module):
     """The ratio of the last epoch's means, Oksuz et al., arXiv:2009.13592, section 4.2 on self-balancing.
 
-    Until the first epoch has ended it is the ratio of the means so far. Steps of an evaluation count for nothing.
-    All processes hold the same values, and a checkpoint has them.
+    Until the first epoch has ended it is the ratio of the means so far. Only steps in training mode count. The sums are
+    buffers, so a checkpoint has them, and steps that all processes take together leave the same values in each.
     """
 
     def __init__(self) -> None:
@@ -29,10 +29,16 @@ class EpochBalance(nn.Module):
         for name in ("ratio", "score_sum", "box_sum"):
             self.register_buffer(name, torch.zeros((), dtype=torch.float32))
 
-    def forward(self, score: Tensor, box: Tensor) -> Tensor:
-        """The weight of this step's box part; ``score``, here the whole loss, and ``box`` are scalars >= 0."""
+    def forward(self, score: Tensor, box: Tensor, *, across_processes: bool = False) -> Tensor:
+        """The weight of this step's box part.
+
+        Args:
+            score, box: scalars >= 0; ``score`` is here the whole loss.
+            across_processes: add the values of all processes; each must then call this.
+        """
         if self.training:
-            score_sum, box_sum = all_reduce_sum(torch.stack((score, box))).to(self.score_sum)
+            sums = torch.stack((score, box))
+            score_sum, box_sum = (all_reduce_sum(sums) if across_processes else sums).to(self.score_sum)
             self.score_sum += score_sum
             self.box_sum += box_sum
         so_far = step_balance(self.score_sum, self.box_sum)

@@ -8,36 +8,31 @@ detector for pictures in memory.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import logging
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Unpack
+
+from utils.config.parser import CommandParser
+from utils.detection.options import DetectKeywords, DetectOptions
+
+if __name__ == "__main__":  # flags first: --help and a wrong flag need none of the imports below, which take seconds
+    GIVEN = CommandParser(DetectOptions).given()
 
 import torch
 
-from utils.config.checks import check_counts, check_fractions, warn_without
-from utils.config.console import run_main, setup_logging
-from utils.config.parser import CommandParser
+from utils.config.checks import warn_without
+from utils.config.console import run_main
 from utils.detection.detector import Detector, load_detector
 from utils.detection.files import DetectionFiles, check_screen
 from utils.detection.result import Result
-from utils.detection.sources import Source
-from utils.errors import UserError, unknown_name
+from utils.errors import UserError
 from utils.files import increment_path
 from utils.inference import select_device
-from utils.operating_points import AUTO, CALIBRATIONS
 
 log = logging.getLogger(__name__)
-
-BOX_FORMS = (0, 1)  # of label files: YOLO's, Pascal VOC's
-UNAVAILABLE = {  # flags of YOLOv5's detect.py
-    "data": "class names are in the checkpoint",
-    "dnn": "checkpoints of this program run in PyTorch",
-    "update": "checkpoints are stripped when their training ends",
-    "visualize": "",
-}
 
 
 def load(
@@ -65,97 +60,61 @@ def load(
     return load_detector(weights, device, conf, calibrate, augment)[0]
 
 
-def predict(
-    *,
-    weights: str | Path | Sequence[str | Path],
-    source: Source | Sequence[Source] = "data/images",
-    imgsz: int | Sequence[int] | None = None,
-    conf_thres: float | str = 0.25,
-    iou_thres: float = 0.45,
-    max_det: int = 1000,
-    calibrate: str = "none",
-    augment: bool = False,
-    device: str = "",
-    view_img: bool = False,
-    save_txt: bool = False,
-    save_format: int = 0,
-    save_csv: bool = False,
-    save_conf: bool = False,
-    save_crop: bool = False,
-    nosave: bool = False,
-    classes: Sequence[int] | None = None,
-    agnostic_nms: bool = False,
-    project: str | Path = "runs/detect",
-    name: str = "exp",
-    exist_ok: bool = False,
-    line_thickness: int = 3,
-    hide_labels: bool = False,
-    hide_conf: bool = False,
-    half: bool = False,
-    vid_stride: int = 1,
-) -> list[Result]:
-    """The command line as a function; options as there.
+def predict(**options: Unpack[DetectKeywords]) -> list[Result]:
+    """Detect in everything that a source holds; the command line as a function.
 
     Args:
-        source: as for :class:`Detector`.
-        imgsz: one size, or height and width; None takes the training size.
-        conf_thres, calibrate, augment: as for :func:`load`.
-        save_format: boxes of label files: 0 for ``x y w h`` (``xywhn``), 1 for corners in pixels.
+        options: see :class:`utils.detection.options.DetectOptions`, e.g. ``weights="best.pt"``, ``source="images/"``.
+            ``source`` may be anything that :class:`Detector` takes.
 
     Returns:
-        One result a picture, or a frame of a video; without the pixels, which ``Result.image`` reads again from image
-        files. Frames of cameras and streams are not kept: iterate over :meth:`Detector.stream` to get those.
+        One result per image or video frame, without the pixels, which ``Result.image`` reads again from image files.
+        Frames of cameras and streams are not kept: iterate over :meth:`Detector.stream` to get those.
 
     Raises:
-        UserError: a file or setting that cannot be right, or a source without a single readable picture.
+        UserError: an invalid option or file, or a source without a single readable image.
     """
-    check_fractions(iou_thres=iou_thres)
-    check_counts(max_det=max_det, vid_stride=vid_stride, line_thickness=line_thickness)
-    _check_output(save_txt, save_conf, save_format, view_img)
-    detector, thresholds = load_detector(weights, select_device(device), conf_thres, calibrate, augment)
+    asked = DetectOptions.of(options)
+    warn_without("--save-txt", asked.save_txt, save_conf=asked.save_conf, save_format=asked.save_format)
+    if asked.view_img:
+        check_screen()
+    device = select_device(asked.device)
+    detector, thresholds = load_detector(asked.weights, device, asked.conf_thres, asked.calibrate, asked.augment)
     log.info("%s", thresholds)
-    detector.iou, detector.max_det = iou_thres, max_det
-    detector.classes, detector.agnostic, detector.half = classes, agnostic_nms, half
+    detector.iou, detector.max_det = asked.iou_thres, asked.max_det
+    detector.classes, detector.agnostic, detector.half = asked.classes, asked.agnostic_nms, asked.half
     files = DetectionFiles(
-        lambda: increment_path(project, name, exist_ok),
-        media=not nosave,
-        txt=save_txt,
-        conf=save_conf,
-        pixel_corners=save_format == 1,
-        csv=save_csv,
-        crop=save_crop,
-        view=view_img,
-        line_thickness=line_thickness,
-        hide_labels=hide_labels,
-        hide_conf=hide_conf,
-        vid_stride=vid_stride,
+        lambda: increment_path(asked.project, asked.name, asked.exist_ok),
+        media=not asked.nosave,
+        txt=asked.save_txt,
+        conf=asked.save_conf,
+        pixel_corners=asked.save_format == 1,
+        csv=asked.save_csv,
+        crop=asked.save_crop,
+        view=asked.view_img,
+        line_thickness=asked.line_thickness,
+        hide_labels=asked.hide_labels,
+        hide_conf=asked.hide_conf,
+        vid_stride=asked.vid_stride,
     )
     results, totals = [], _Totals()
     with files:
-        for result in detector.stream(source, _size(imgsz, detector), vid_stride):
+        for result in detector.stream(asked.source, _size(asked.imgsz, detector), asked.vid_stride):
             totals.add(result)
             if not result.is_live:
                 results.append(dataclasses.replace(result, pixels=None))
             if not files.add(result):
                 break
-    totals.report(source, thresholds, detector.calibrations is not None, files.save_dir)
+    totals.report(asked.source, thresholds, detector.calibrations is not None, files.save_dir)
     return results
 
 
-def _check_output(save_txt: bool, save_conf: bool, save_format: int, view_img: bool) -> None:
-    if save_format not in BOX_FORMS:
-        raise unknown_name("save-format", save_format, BOX_FORMS)
-    warn_without("--save-txt", save_txt, save_conf=save_conf, save_format=save_format)
-    if view_img:
-        check_screen()
-
-
-def _size(imgsz: int | Sequence[int] | None, detector: Detector) -> int | tuple[int, int]:
-    """The size to use: the one given, of which the command line makes a list of one or two numbers, or the default."""
+def _size(imgsz: tuple[int, ...] | None, detector: Detector) -> int | tuple[int, ...]:
+    """The image size: the one or two numbers given, else the detector's own."""
     if imgsz is None:
         log.info("image size: %s, as in training", detector.image_size)
         return detector.image_size
-    return imgsz if isinstance(imgsz, int) else tuple(imgsz)
+    return imgsz
 
 
 def _label(result: Result) -> str:
@@ -190,58 +149,5 @@ class _Totals:
             log.info("results are in %s", folder)
 
 
-def _threshold(text: str) -> float | str:
-    try:
-        return text if text == AUTO else float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"expected a number from 0 to 1 or {AUTO!r} but got {text!r}") from None
-
-
-def make_parser() -> CommandParser:
-    """The flags of the command line; their defaults are those of :func:`predict`."""
-    parser = CommandParser(
-        prog="detect.py", description="Find objects in pictures and videos.", unavailable=UNAVAILABLE
-    )
-    add = parser.add_argument
-    add("--weights", required=True, nargs="+", help="checkpoint, for example .../weights/best.pt; several: an ensemble")
-    add("--source", help="image, folder, pattern, .txt list, video, camera number, stream (default data/images)")
-    add("--imgsz", "--img", "--img-size", type=int, nargs="+", help="size, or height width (default: of the training)")
-    least = "least score of a detection, or 'auto': the best for each class as stored in the checkpoint (default 0.25)"
-    add("--conf-thres", type=_threshold, metavar="CONF", help=least)
-    add("--iou-thres", type=float, help="overlap above which the lower of two boxes goes (default 0.45)")
-    add("--max-det", type=int, help="detections per picture (default 1000)")
-    add(
-        "--calibrate",
-        choices=CALIBRATIONS,
-        help="show probabilities, by the map in the checkpoint (default none)",
-    )
-    add("--augment", action="store_true", help="look at each picture at three sizes, once mirrored")
-    add("--device", help="cpu, 0, mps (default: the first GPU, else the CPU)")
-    add("--view-img", action="store_true", help="show the pictures; q or Esc ends the run")
-    add("--save-txt", action="store_true", help="write detections as labels/*.txt")
-    add("--save-format", type=int, choices=BOX_FORMS, help="boxes in labels/*.txt: 0 YOLO (default), 1 Pascal VOC")
-    add("--save-csv", action="store_true", help="write detections as predictions.csv")
-    add("--save-conf", action="store_true", help="with --save-txt: add the confidence to each row")
-    add("--save-crop", action="store_true", help="write every detection as a picture of its own")
-    add("--nosave", action="store_true", help="write no annotated pictures and videos")
-    add("--classes", type=int, nargs="+", help="class indices to keep, for example --classes 0 2")
-    add("--agnostic-nms", action="store_true", help="suppress overlapping boxes across classes")
-    add("--project", help="folder of runs (default runs/detect)")
-    add("--name", help="name of this run (default exp)")
-    add("--exist-ok", action="store_true", help="write into an existing run folder")
-    add("--line-thickness", type=int, help="of the boxes, in pixels (default 3)")
-    add("--hide-labels", action="store_true", help="draw boxes without names")
-    add("--hide-conf", action="store_true", help="draw names without confidences")
-    add("--half", action="store_true", help="run the network in 16 bits")
-    add("--vid-stride", type=int, help="use every k-th frame of videos (default 1)")
-    return parser
-
-
-def main() -> None:
-    """Run the command line."""
-    setup_logging()
-    predict(**make_parser().given())
-
-
 if __name__ == "__main__":
-    run_main(main)
+    run_main(lambda: predict(**GIVEN))

@@ -1,40 +1,39 @@
 """Search hyper-parameters: ``python search.py --data D --cfg M --trials 30 --epochs 10``.
 
-Or the curves of the Parameterized AP loss: ``--what pap``. The same command again goes on where it stopped, and run
-several times at once it shares the work. :func:`run` is the same from Python.
+Or the curves of the Parameterized AP loss: ``--what pap``. Repeat the same command to continue; started several times
+at once, the processes share the trials. :func:`run` is the same from Python.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Unpack
+
+from utils.config.parser import CommandParser
+from utils.search.options import SearchKeywords, SearchOptions
+
+if __name__ == "__main__":  # flags first: --help and a wrong flag need none of the imports below, which take seconds
+    GIVEN = CommandParser(SearchOptions).given()
 
 import train
-from utils.config.console import run_main, setup_logging
-from utils.search.plan import make_search_parser
+from utils.config.console import run_main
 from utils.search.run import SearchResult, search
 
-__all__ = ["SearchResult", "main", "run"]
+__all__ = ["SearchResult", "run"]
 
 
-def run(**options: Any) -> SearchResult:
-    """Search until the study has as many finished trials as asked for, together with other processes that do the same.
+def run(**options: Unpack[SearchKeywords]) -> SearchResult:
+    """Search until the study has the number of finished trials asked for, sharing them with other processes.
 
     Args:
-        options: flags of the command line by name: ``what``, ``trials``, ``keys``, ``holdout``, ``pruner``,
-            ``storage``, ``search_seed``, and those of train.py, e.g. ``data="bccd.yaml"``, ``epochs=10``.
+        options: see :class:`utils.search.options.SearchOptions`: ``what``, ``trials``, ``keys``, ``holdout``,
+            ``pruner``, ``storage``, ``search_seed``, and those of ``train.run``, e.g. ``data="bccd.yaml"``,
+            ``epochs=10``.
 
     Raises:
-        UserError: an option, file, key or name that cannot be right, a study of that name with other settings, or no
-            Optuna.
+        UserError: an invalid option, file, key or name, a study of that name with other settings, or no Optuna.
     """
     return search(train.run, options)
 
 
-def main() -> None:
-    """Run the command line."""
-    setup_logging()
-    run(**make_search_parser().given())
-
-
 if __name__ == "__main__":
-    run_main(main)
+    run_main(lambda: run(**GIVEN))

@@ -11,7 +11,13 @@ import shutil
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
+
+from utils.config.parser import CommandParser
+from utils.training.options import TrainKeywords, TrainOptions
+
+if __name__ == "__main__":  # flags first: --help and a wrong flag need none of the imports below, which take seconds
+    GIVEN = CommandParser(TrainOptions).given()
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +26,7 @@ from models.loading import load_model
 from models.yolo import describe
 from utils import distributed
 from utils.checkpoint import add_to_checkpoint, load_checkpoint, save_checkpoint, strip_checkpoint
-from utils.config.console import images_bar, run_main, setup_logging
+from utils.config.console import images_bar, run_main
 from utils.criterion.criterion import Criterion
 from utils.datasets import multi_scale_size, read_data_yaml
 from utils.errors import UserError
@@ -33,12 +39,11 @@ from utils.metrics import Metrics
 from utils.operating_points import KEY, fit_operating_points
 from utils.plots.boxes import NUM_PLOTTED_BATCHES, plot_batch
 from utils.plots.training import plot_labels, plot_results
-from utils.search.run import evolve
+from utils.search.run import SearchResult, evolve
 from utils.structures import Batch
 from utils.training.build import build_session
 from utils.training.log import RunLog
 from utils.training.optim import ModelEMA, Schedule
-from utils.training.options import complete_options, make_parser, resumed_options
 from utils.training.report import (
     EpochResult,
     TrainResult,
@@ -50,6 +55,7 @@ from utils.training.report import (
     validation_values,
 )
 from utils.training.reproducibility import reproducible
+from utils.training.resolve import complete_options, resumed_options
 from utils.training.session import Session, should_stop
 
 MAX_GRADIENT_NORM = 10.0
@@ -142,31 +148,36 @@ def optimizer_step(model: nn.Module, optimizer: torch.optim.Optimizer, scaler: t
     optimizer.zero_grad()
 
 
-def run(*, on_epoch: Callable[[int, Metrics | None], None] | None = None, **options: Any) -> TrainResult | None:
-    """Train; the command line as a function. With ``evolve`` it is ``search.run``, and returns what that returns.
+def run(
+    *, on_epoch: Callable[[int, Metrics | None], None] | None = None, **options: Unpack[TrainKeywords]
+) -> TrainResult | SearchResult | None:
+    """Train; the command line as a function.
 
     Args:
-        on_epoch: called by the main process after each epoch with its number, from 0, and the metrics of its
-            validation, None where there was none. An exception that it raises ends the training, and comes out here.
-        options: flags of the command line by name, e.g. ``data="bccd.yaml"``, ``batch_size=8``, ``set=["lr0=0.02"]``.
+        on_epoch: called by the main process after each epoch with the epoch's index, from 0, and its validation
+            metrics, None without validation. An exception that it raises ends the training and is passed on.
+        options: see :class:`utils.training.options.TrainOptions`, e.g. ``data="bccd.yaml"``, ``batch_size=8``,
+            ``set=["lr0=0.02"]``.
 
     Returns:
-        TrainResult; None in all processes but the main one under torchrun.
+        TrainResult, None in all processes but the main one under torchrun; with ``evolve`` the SearchResult of
+        ``search.run``.
 
     Raises:
-        UserError: an option, file, key or name that cannot be right.
+        UserError: an invalid option, file, key or name.
     """
-    if options.get("evolve") is not None:
-        return evolve(run, options)
+    given = TrainOptions.checked(options)
+    if given.get("evolve") is not None:
+        return evolve(run, given)
     started = time.monotonic()
     checkpoint, save_dir = None, None
-    if options.get("resume"):
-        complete, checkpoint, save_dir = resumed_options(options)
+    if given.get("resume"):
+        complete, checkpoint, save_dir = resumed_options(given)
         description = read_data_yaml(find_file(complete.data, "data file"))
     else:
-        data = options.get("data", make_parser().get_default("data"))
+        data = given.get("data", TrainOptions.data)
         description = read_data_yaml(find_file(data, "data file"))
-        complete = complete_options(options, description.defaults, str(data))
+        complete = complete_options(given, description.defaults, data)
     device = select_device(complete.device)
     if device.type == "cuda":
         torch.cuda.set_device(device)
@@ -224,7 +235,7 @@ def start_run(session: Session) -> RunLog:
         if not options.noplots:
             plot_labels(parts.train_set.labels, parts.model.names, config.save_dir / "labels.jpg")
     num_val = 0 if parts.val_set is None else len(parts.val_set)
-    log.info("%s", settings_text(vars(options) | config.option_values(), config.hyp))
+    log.info("%s", settings_text(options.to_mapping() | config.option_values(), config.hyp))
     log.info("%s", describe(parts.model, Path(options.cfg or options.weights).stem))
     log.info("%s", data_text(config.device, config.autocast_type, len(parts.train_set), num_val, parts.model.names))
     log.info("results go to %s", config.save_dir)
@@ -329,11 +340,5 @@ def finish(session: Session, epochs: int, started: float) -> TrainResult:
     return TrainResult(save_dir, best, last, result.metrics, result.metrics.fitness, epochs, minutes)
 
 
-def main() -> None:
-    """Run the command line."""
-    setup_logging()
-    run(**make_parser().given())
-
-
 if __name__ == "__main__":
-    run_main(main)
+    run_main(lambda: run(**GIVEN))

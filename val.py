@@ -10,31 +10,34 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Unpack
+
+from utils.config.parser import CommandParser
+from utils.evaluation.options import SPLIT_TASKS, ValKeywords, ValOptions
+
+if __name__ == "__main__":  # flags first: --help and a wrong flag need none of the imports below, which take seconds
+    GIVEN = CommandParser(ValOptions).given()
 
 import torch
 from torch import nn
 
 from models.loading import class_names, load_networks
 from utils.checkpoint import add_to_checkpoint
-from utils.config.console import run_main, setup_logging
-from utils.config.parser import CommandParser
+from utils.config.console import run_main
 from utils.datasets import DataDescription, DetectionDataset, Loader, build_loader, read_data_yaml
 from utils.errors import UserError
 from utils.evaluation.coco_json import published_annotations
 from utils.evaluation.files import OutputFiles
 from utils.evaluation.image_sizes import study_row, write_study
+from utils.evaluation.inputs import check_classes, check_options, data_file, image_sizes
 from utils.evaluation.loop import Validation, validate
-from utils.evaluation.options import SPLIT_TASKS, TASKS, check_classes, check_options, data_file, image_sizes
 from utils.evaluation.report import iou_table, validation_table
 from utils.files import increment_path
 from utils.inference import select_device
 from utils.metrics import Metrics
 from utils.operating_points import (
-    CALIBRATIONS,
     KEY,
     class_calibrations,
     fit_operating_points,
@@ -47,10 +50,6 @@ log = logging.getLogger(__name__)
 
 SPEED_SETTINGS = {"conf_thres": 0.25, "iou_thres": 0.45}  # of the task speed: as one would detect
 WARM_UP = 3  # batches before times are taken
-UNAVAILABLE = {  # flags of YOLOv5's val.py
-    "dnn": "checkpoints of this program run in PyTorch",
-    "save_hybrid": "labels among the detections would inflate the metrics; --save-txt writes the detections alone",
-}
 
 
 class Evaluation(NamedTuple):
@@ -65,8 +64,7 @@ class Evaluation(NamedTuple):
 class _Job:
     """What :func:`evaluate` was asked for, with everything found and loaded."""
 
-    options: SimpleNamespace  # arguments of evaluate
-    files: list[str | Path]  # checkpoints
+    options: ValOptions
     model: nn.Module
     description: DataDescription
     device: torch.device
@@ -81,7 +79,7 @@ class _Job:
     @property
     def stem(self) -> str:
         """Name of the (first) checkpoint."""
-        return Path(self.files[0]).stem
+        return Path(self.options.weights[0]).stem
 
     def loader(self, imgsz: int, rect: bool = True) -> Loader:
         """Images that are not augmented; in rectangular batches of like aspect ratio, or square."""
@@ -106,7 +104,7 @@ class _Job:
 
     def settings(self) -> dict[str, Any]:
         """What the numbers depend on, as plain data."""
-        shown = {"weights": ", ".join(map(str, self.files)), "data": str(self.description.file)}
+        shown = {"weights": ", ".join(self.options.weights), "data": str(self.description.file)}
         shown |= {"task": self.options.task, "imgsz": self.sizes[0] if len(self.sizes) == 1 else list(self.sizes)}
         for name in ("batch_size", "conf_thres", "iou_thres", "max_det", "half", "single_cls", "augment", "calibrate"):
             shown[name] = getattr(self.options, name)
@@ -114,64 +112,30 @@ class _Job:
         return shown | {"device": str(self.device)}
 
 
-def evaluate(
-    *,
-    weights: str | Path | Sequence[str | Path],
-    data: str | Path | None = None,
-    batch_size: int = 32,
-    imgsz: int | Sequence[int] | None = None,
-    conf_thres: float = 0.0,
-    iou_thres: float = 0.6,
-    max_det: int = 100,
-    task: str = "val",
-    device: str = "",
-    workers: int = 8,
-    single_cls: bool = False,
-    augment: bool = False,
-    verbose: bool = False,
-    save_txt: bool = False,
-    save_conf: bool = False,
-    save_json: bool = False,
-    coco_api: bool = False,
-    save_thresholds: bool = False,
-    calibrate: str = "none",
-    half: bool = False,
-    plots: bool = True,
-    project: str | Path = "runs/val",
-    name: str = "exp",
-    exist_ok: bool = False,
-) -> Evaluation:
-    """The command line as a function; options as there.
+def evaluate(**options: Unpack[ValKeywords]) -> Evaluation:
+    """Measure a trained network; the command line as a function.
 
     Args:
-        weights: checkpoint file; several of them are an ensemble.
-        data: data YAML; None takes the one that the network was trained on.
-        imgsz: image size in pixels, rounded up to the network's stride; None takes the training size. For the task
-            ``study`` the sizes to go through.
-        task: split of the data, ``train``, ``val`` or ``test``; or ``speed`` or ``study`` on the val split.
-        coco_api: write COCO's JSON, evaluate it with pycocotools too, and print the differences.
-        save_thresholds: store thresholds and calibrations of the classes in the checkpoint, as training does.
-        calibrate: ``isotonic``, ``platt`` or ``none``: the map stored in the checkpoint that scores go through before
-            their reliability is measured.
-        plots: draw pictures.
+        options: see :class:`utils.evaluation.options.ValOptions`, e.g. ``weights="best.pt"``, ``data="bccd.yaml"``,
+            ``task="test"``.
 
     Returns:
-        Evaluation: of ``study``, the one at the size of the highest AP.
+        Evaluation: of the task ``study``, the one at the size of the highest AP.
 
     Raises:
-        UserError: a file, class count or setting that cannot be right.
+        UserError: an invalid option or file, or data whose classes do not fit the network.
     """
-    options = SimpleNamespace(**locals())
-    check_options(options)
-    job = _prepare(options)
+    complete = ValOptions.of(options)
+    check_options(complete)
+    job = _prepare(complete)
     log.info("settings: %s", ", ".join(f"{setting} {value}" for setting, value in job.settings().items()))
-    return {"study": _study, "speed": _speed}.get(task, _measure)(job)
+    return {"study": _study, "speed": _speed}.get(complete.task, _measure)(job)
 
 
-def _prepare(options: SimpleNamespace) -> _Job:
+def _prepare(options: ValOptions) -> _Job:
     """Load the networks, find the data, and see that they go together."""
     device = select_device(options.device)
-    files = [options.weights] if isinstance(options.weights, str | Path) else list(options.weights)
+    files = options.weights
     model, contents = load_networks(files, device, options.augment)
     description = read_data_yaml(data_file(options.data, contents[0], files[0]))
     check_classes(description, model.names, options.single_cls, files[0])
@@ -187,7 +151,7 @@ def _prepare(options: SimpleNamespace) -> _Job:
         if (Path(measured["data"]).name, measured["task"]) == (description.file.name, options.task):
             log.warning("the calibration was fitted to these very images: its errors come out too low")
     sizes = image_sizes(options.imgsz, options.task, contents[0], max(model.stride))
-    return _Job(options, files, model, description, device, sizes, calibrations)
+    return _Job(options, model, description, device, sizes, calibrations)
 
 
 def _measure(job: _Job) -> Evaluation:
@@ -216,8 +180,8 @@ def _measure(job: _Job) -> Evaluation:
         log.info("%s\n%s", validation_table(result.metrics, per_class), iou_table(result.metrics))
     if options.save_thresholds:
         points = fit_operating_points(result.evaluator, result.metrics, job.settings())
-        add_to_checkpoint(job.files[0], **{KEY: points})
-        log.info("thresholds and calibrations of the classes are stored in %s", job.files[0])
+        add_to_checkpoint(job.options.weights[0], **{KEY: points})
+        log.info("thresholds and calibrations of the classes are stored in %s", job.options.weights[0])
     return _report(job, result, save_dir)
 
 
@@ -255,44 +219,5 @@ def _report(job: _Job, result: Validation, save_dir: Path) -> Evaluation:
     return Evaluation(result.metrics, result.speed_ms, save_dir)
 
 
-def make_parser() -> CommandParser:
-    """The flags of the command line; their defaults are those of :func:`evaluate`."""
-    parser = CommandParser(
-        prog="val.py", description="Measure a trained network on a data set.", unavailable=UNAVAILABLE
-    )
-    add = parser.add_argument
-    add("--weights", required=True, nargs="+", help="checkpoint, for example .../weights/best.pt; several: an ensemble")
-    add("--data", help="data YAML (default: the one of the training)")
-    add("--batch-size", type=int, help="images per batch (default 32)")
-    size = "image size in pixels (default: the one of the training); the sizes of --task study (default 256 ... 1536)"
-    add("--imgsz", "--img", "--img-size", type=int, nargs="+", help=size)
-    add("--conf-thres", type=float, help="least score of a detection (default 0: the best of each class count)")
-    add("--iou-thres", type=float, help="overlap above which the lower of two boxes goes (default 0.6)")
-    add("--max-det", type=int, help="detections per image and class (default 100, as COCO counts)")
-    add("--task", choices=TASKS, help="split of the data, or timings, or a study of image sizes (default val)")
-    add("--device", help="cpu, 0, mps (default: the first GPU, else the CPU)")
-    add("--workers", type=int, help="processes that load images (default 8)")
-    add("--single-cls", action="store_true", help="treat all classes as one")
-    add("--augment", action="store_true", help="look at each image at three sizes, once mirrored")
-    add("--verbose", action="store_true", help="a row per class, also with 50 classes and more")
-    add("--save-txt", action="store_true", help="write detections as labels/*.txt")
-    add("--save-conf", action="store_true", help="with --save-txt: add the confidence to each row")
-    add("--save-json", action="store_true", help="write labels and detections as COCO JSON")
-    add("--coco-api", action="store_true", help="evaluate that JSON with pycocotools too, and print the differences")
-    add("--save-thresholds", action="store_true", help="store thresholds and calibrations of classes in the checkpoint")
-    add("--calibrate", choices=CALIBRATIONS, help="calibrate scores before measuring their reliability (default none)")
-    add("--project", help="folder of runs (default runs/val)")
-    add("--name", help="name of this run (default exp)")
-    add("--exist-ok", action="store_true", help="write into an existing run folder")
-    add("--half", action="store_true", help="run the network in 16 bits")
-    return parser
-
-
-def main() -> None:
-    """Run the command line."""
-    setup_logging()
-    evaluate(**make_parser().given())
-
-
 if __name__ == "__main__":
-    run_main(main)
+    run_main(lambda: evaluate(**GIVEN))

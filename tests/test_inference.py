@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from utils.inference import rescale, to_network_input
+from utils.errors import UserError
+from utils.inference import rescale, select_device, to_network_input
 
 
 def test_bytes_become_fractions() -> None:
@@ -29,3 +30,38 @@ def test_rescaling_keeps_the_aspect_ratio_up_to_the_stride(shape: tuple, size: i
     scaled = rescale(ramp, size, 32)
     assert scaled.shape == (1, 3, *expected)
     assert scaled[0, 0, 0, 0] < 0.01 and scaled[0, 0, 0, -1] > 0.99
+
+
+@pytest.fixture
+def two_gpus(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+
+
+def test_select_device_without_gpus(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert select_device("") == select_device("cpu") == select_device("CPU") == torch.device("cpu")
+    with pytest.raises(UserError, match=r"device: expected one of .*cpu.* but got '0'"):
+        select_device("0")
+
+
+def test_select_device_with_gpus(two_gpus):
+    for text, index in (("", 0), ("cuda", 0), ("0", 0), ("1", 1), ("cuda:1", 1)):
+        assert select_device(text) == torch.device("cuda", index), text
+
+
+def test_select_device_refuses_what_does_not_exist(two_gpus):
+    for text in ("2", "gpu", "0,x", ","):
+        with pytest.raises(UserError, match="device: expected one of 0, 1, cpu"):
+            select_device(text)
+    with pytest.raises(UserError, match="torchrun"):
+        select_device("0,1")
+
+
+def test_each_process_gets_its_own_gpu(two_gpus, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert select_device("") == select_device("0,1") == torch.device("cuda", 1)
+    assert select_device("1,0") == torch.device("cuda", 0)
+    with pytest.raises(UserError, match="process 1 has no GPU of its own"):
+        select_device("0")

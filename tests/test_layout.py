@@ -42,7 +42,7 @@ MAY_IMPORT = {
     "models": PARTS,
     # join them
     "utils.criterion": BASE | {"utils.losses", "utils.assigners"},
-    "utils.inference": PRIMITIVES,
+    "utils.inference": PRIMITIVES | {"utils.config"},
     "utils.operating_points": BASE | {"utils.metrics"},
     "utils.training": JOINTS | {"utils.criterion", "utils.inference"},
     "utils.plots": JOINTS | {"utils.training"},

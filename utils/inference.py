@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from utils import distributed
+from utils.config.choices import AMP_CHOICES
 from utils.errors import UserError, unknown_name
 
 log = logging.getLogger(__name__)
@@ -42,9 +43,6 @@ def select_device(text: str = "") -> torch.device:
     if distributed.local_rank() >= len(numbers):
         raise UserError(f"device: process {distributed.local_rank()} has no GPU of its own among {', '.join(numbers)}")
     return torch.device("cuda", int(numbers[distributed.local_rank()]))
-
-
-AMP_CHOICES = ("auto", "off", "bf16", "fp16")
 
 
 def autocast_type(choice: str, device: torch.device) -> torch.dtype | None:

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from utils.config.checks import check_fractions
+from utils.config.choices import AUTO, CALIBRATIONS
 from utils.errors import UserError, unknown_name
 from utils.metrics import (
     DetectionEvaluator,
@@ -31,8 +32,6 @@ from utils.metrics.calibration import KINDS
 from utils.metrics.reliability import reliability
 
 KEY = "operating_points"
-CALIBRATIONS = ("none", *KINDS)
-AUTO = "auto"  # in place of a threshold
 _HALVINGS = 100  # of [0, 1]: down to the last digit of a float
 
 

@@ -11,34 +11,12 @@ from utils.config.hyperparameters import Hyperparameters
 from utils.config.loading import load_hyperparameters
 from utils.config.yaml_files import key_lines, load_yaml
 from utils.errors import UserError
-from utils.files import find_file
 from utils.losses import BOX_LOSSES, SCORE_LOSSES
 
 
 def write(path: Path, text: str) -> Path:
     path.write_text(text, encoding="utf-8")
     return path
-
-
-# ---- files ----------------------------------------------------------------------------------------------------------
-
-
-def test_find_file_prefers_the_working_folder_and_falls_back_to_the_program(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    shipped = find_file("hyp.sca.yaml", "hyper-parameter file")
-    assert shipped.is_absolute() and shipped.parts[-3:] == ("data", "hyps", "hyp.sca.yaml")
-    assert find_file("data/hyps/hyp.sca.yaml", "hyper-parameter file").samefile(shipped)
-    own = write(tmp_path / "hyp.sca.yaml", "lr0: 0.1\n")
-    assert find_file("hyp.sca.yaml", "hyper-parameter file").samefile(own)
-    assert find_file(own, "hyper-parameter file") == own
-
-
-def test_find_file_names_the_nearest_of_the_known(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match=r"unknown hyper-parameter file 'hyp\.scaa'.*Did you mean 'hyp\.sca\.yaml'"):
-        find_file("hyp.scaa", "hyper-parameter file", ["data/hyps"])
-    with pytest.raises(UserError, match=r"unknown hyper-parameter file 'hyp\.sca'.*Did you mean 'hyp\.sca\.yaml'"):
-        find_file(Path("hyp.sca"), "hyper-parameter file", ["data/hyps"])
 
 
 # ---- YAML -----------------------------------------------------------------------------------------------------------

@@ -15,6 +15,8 @@ import torch
 import detect
 from tests.painted_objects import NAMES, paint, write_checkpoint
 from utils.checkpoint import add_to_checkpoint
+from utils.config.parser import CommandParser
+from utils.detection.options import DetectOptions
 from utils.detection.result import Result
 from utils.errors import UserError
 
@@ -79,7 +81,7 @@ def test_thresholds_that_nobody_measured_are_explained(tmp_path: Path, weights: 
     with pytest.raises(UserError, match="expected one checkpoint, since thresholds are of its scores, but got 2"):
         run_predict([stored, stored], source, conf_thres="auto")
     with pytest.raises(
-        UserError, match=r"unknown calibration 'plat'. Known: isotonic, none, platt. Did you mean 'platt'"
+        UserError, match=r"--calibrate: unknown value 'plat'. Known: isotonic, none, platt. Did you mean 'platt'"
     ):
         run_predict(stored, source, calibrate="plat")
 
@@ -103,5 +105,5 @@ def test_calibrated_scores_are_shown_and_compared(
 
 def test_a_word_that_is_no_threshold_is_refused_on_the_command_line(capsys) -> None:
     with pytest.raises(SystemExit):
-        detect.make_parser().given(["--weights", "best.pt", "--conf-thres", "autoo"])
+        CommandParser(DetectOptions).given(["--weights", "best.pt", "--conf-thres", "autoo"])
     assert "--conf-thres: expected a number from 0 to 1 or 'auto' but got 'autoo'" in capsys.readouterr().err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import runpy
 import sys
 import threading
 from collections.abc import Iterator
@@ -17,8 +18,10 @@ from torch import Tensor
 
 import val
 from tests.painted_objects import NAMES, SCENES, OracleNetwork, boxes_of, write_checkpoint, write_data_set
+from utils.config.parser import CommandParser
 from utils.datasets import DetectionDataset, Loader, build_loader, read_data_yaml
 from utils.errors import UserError
+from utils.evaluation.options import ValOptions
 from utils.inference import select_device
 
 CPU = torch.device("cpu")
@@ -287,14 +290,14 @@ def test_metrics_do_not_depend_on_the_load(tmp_path: Path, weights: Path, thread
     ("options", "message"),
     [
         ({"iou_thres": 1.5}, "--iou-thres: expected a number from 0 to 1 but got 1.5"),
-        ({"max_det": 0}, "--max-det: expected a whole number from 1 on but got 0"),
+        ({"max_det": 0}, "--max-det: expected a whole number of at least 1 but got 0"),
         ({"imgsz": [64, 128]}, "--imgsz: expected one size, or several with --task study"),
         ({"save_thresholds": True, "conf_thres": 0.1}, "--save-thresholds: expected no --conf-thres to cut the curve"),
         ({"save_thresholds": True, "weights": ["a.pt", "b.pt"]}, "--save-thresholds: expected one checkpoint"),
-        ({"calibrate": "iso"}, "unknown calibration 'iso'"),
+        ({"calibrate": "iso"}, "--calibrate: unknown value 'iso'"),
         ({"calibrate": "platt"}, "--calibrate: expected thresholds of each class in"),
         ({"task": "vall"}, "Did you mean 'val'"),
-        ({"imgsz": 0}, "--imgsz: expected a whole number from 1 on but got 0"),
+        ({"imgsz": 0}, "--imgsz: expected a whole number of at least 1 but got 0"),
         ({"data": "coc.yaml"}, "Did you mean 'coco.yaml'"),
         ({"device": "gpu"}, "device"),
         ({"task": "test"}, "test"),
@@ -330,19 +333,12 @@ def test_command_line(
 ) -> None:
     flags = ["--weights", str(weights), "--data", str(data), "--img", "64", "--batch", "4", "--workers", "0"]
     monkeypatch.setattr(sys, "argv", ["val.py", *flags, "--project", str(tmp_path / "runs"), "--name", "mine"])
-    val.main()
+    runpy.run_module("val", run_name="__main__")
     assert json.loads((tmp_path / "runs" / "mine" / "metrics.json").read_text())["imgsz"] == 64
     with pytest.raises(SystemExit) as exit_status:
-        val.make_parser().given([*flags, "--conf-tres", "0.1"])
+        CommandParser(ValOptions).given([*flags, "--conf-tres", "0.1"])
     assert exit_status.value.code == 2
     assert "Did you mean '--conf-thres'" in capsys.readouterr().err
     with pytest.raises(SystemExit):
-        val.make_parser().given([*flags, "--save-hybrid"])
+        CommandParser(ValOptions).given([*flags, "--save-hybrid"])
     assert "'--save-hybrid' is an option of YOLOv5 that is not available here" in capsys.readouterr().err
-
-
-def test_flags_are_options_of_the_function() -> None:
-    import inspect
-
-    flags = {action.dest for action in val.make_parser()._actions} - {"help"}
-    assert flags <= set(inspect.signature(val.evaluate).parameters)

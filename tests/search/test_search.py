@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import csv
 import logging
 import math
@@ -19,13 +18,15 @@ import search
 import train
 from utils.config.hyperparameters import Hyperparameters
 from utils.config.loading import load_hyperparameters
+from utils.config.parser import CommandParser
 from utils.criterion.build import check_loss_settings
 from utils.datasets import read_data_yaml
 from utils.datasets.image_files import list_images
 from utils.errors import DivergenceError, UserError
 from utils.losses import control_points_from
-from utils.search.plan import make_plan, make_search_parser
-from utils.training.options import make_parser
+from utils.search.options import SearchOptions
+from utils.search.plan import make_plan
+from utils.training.options import TrainOptions
 
 ROOT = Path(__file__).resolve().parents[2]
 Formula = Callable[[Hyperparameters, int], float]
@@ -196,31 +197,30 @@ def test_evolve_is_a_search(asked: dict, formula, monkeypatch: pytest.MonkeyPatc
     done = real(**given, evolve=3, nosave=True, noval=True)
     assert isinstance(done, search.SearchResult) and done.trials == len(calls) == 3
     assert all(call["noval"] and "evolve" not in call for call in calls)
-    assert (
-        make_parser().given(["--evolve"]) == {"evolve": 300} and make_parser().given(["--evolve", "9"])["evolve"] == 9
-    )
-    with pytest.raises(UserError, match="--resume is not an option of a search: the same command again goes on"):
+    parser = CommandParser(TrainOptions)
+    assert parser.given(["--evolve"]) == {"evolve": 300} and parser.given(["--evolve", "9"]) == {"evolve": 9}
+    with pytest.raises(UserError, match=r"--resume is not an option of search\.py: repeat the same command"):
         real(evolve=3, resume=True)
-    with pytest.raises(UserError, match="--trials: expected a whole number from 1 on but got 0"):
+    with pytest.raises(UserError, match="--trials: expected a whole number of at least 1 but got 0"):
         real(**given, evolve=0)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"exist_ok": True}, "--exist-ok is not an option of a search: the same command again goes on"),
-        ({"noval": True}, "--noval is not an option of a search: --pruner none"),
-        ({"trials": 0}, "--trials: expected a whole number from 1 on"),
+        ({"exist_ok": True}, "--exist-ok is not an option of search.py: repeat the same command"),
+        ({"noval": True}, "--noval is not an option of search.py: --pruner none"),
+        ({"trials": 0}, "--trials: expected a whole number of at least 1"),
         ({"what": "pop"}, r"unknown value 'pop'. Known: hyp, pap. Did you mean 'pap'\?"),
         ({"pruner": "mean"}, "unknown value 'mean'. Known: median, none"),
         ({"trails": 3}, r"unknown option 'trails'. .* Did you mean 'trials'\?"),
         ({"holdout": 1.0}, "--holdout: expected a fraction of the training set below 1 but got 1"),
-        ({"what": "pap", "holdout": 0.0}, "never by the validation set"),
+        ({"what": "pap", "holdout": 0.0}, "never on the validation set"),
         ({"what": "pap", "keys": ["lr0"]}, "--keys names hyper-parameters, but --what pap searches curves"),
         ({"keys": ["lr0=1:-1"]}, "LOW below HIGH"),
         ({"keys": ["momentum=0.5:2"]}, "momentum: expected a number from 0 to 1 but got 2"),
         ({"keys": ["loss.box.ratio=0.5:2"]}, "cannot be built|unknown parameter"),
-        ({"search_seed": -1}, "--search-seed: expected a whole number from 0 on"),
+        ({"search_seed": -1}, "--search-seed: expected a whole number of at least 0"),
         ({"data": "shaeps.yaml"}, "Did you mean 'shapes.yaml'"),
         ({"storage": "search.db"}, "--storage: expected the URL of a data base"),
     ],
@@ -300,18 +300,18 @@ def test_a_training_tells_its_epochs(options: dict, monkeypatch: pytest.MonkeyPa
 
 def test_command_line(tmp_path: Path) -> None:
     flags = "--what pap --trials 9 --keys lr0 box=0.1:0.2 --img 64 --name n"
-    given = make_search_parser().given(flags.split())
-    assert given == {"what": "pap", "trials": 9, "keys": ["lr0", "box=0.1:0.2"], "imgsz": 64, "name": "n"}
+    given = CommandParser(SearchOptions).given(flags.split())
+    assert given == {"what": "pap", "trials": 9, "keys": ("lr0", "box=0.1:0.2"), "imgsz": 64, "name": "n"}
     command = [sys.executable, str(ROOT / "search.py"), "--trails", "3"]
     shown = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert shown.returncode == 2 and "unknown flag '--trails'. Did you mean '--trials'?" in shown.stderr
-    page = make_search_parser().format_help()
+    page = CommandParser(SearchOptions).format_help()
     assert "--holdout" in page and "--resume" not in page and "(default: runs/search)" in page
 
 
 def test_a_plan_keeps_the_options_of_both(asked: dict) -> None:
     plan = make_plan(asked | {"keys": ["lr0"]})
-    assert isinstance(plan.own, argparse.Namespace) and plan.own.trials == 4 and plan.own.holdout == 0
+    assert isinstance(plan.own, SearchOptions) and plan.own.trials == 4 and plan.own.holdout == 0
     assert plan.options.epochs == 3 and plan.folder == Path(asked["project"]) / "s" and "trials" not in plan.given
 
 

@@ -16,12 +16,14 @@ import study
 import train
 from utils.checkpoint import load_checkpoint
 from utils.config.hyperparameters import Hyperparameters
-from utils.config.parser import options_from
+from utils.config.parser import CommandParser
 from utils.errors import UserError
+from utils.study.options import StudyOptions
 from utils.study.rows import append_row, flat_metrics, read_rows
-from utils.study.runs import StudyRun, begin_clock, minutes_in_folder, run_settings
+from utils.study.runs import StudyRun, begin_clock, minutes_in_folder
 from utils.study.table import build_table
-from utils.training.options import make_parser
+from utils.training.identity import run_settings
+from utils.training.options import TrainOptions
 
 VARYING = ("minutes", "date")
 ROOT = Path(__file__).resolve().parents[2]
@@ -158,11 +160,11 @@ def test_other_settings_are_neither_skipped_nor_resumed(grid: dict) -> None:
 WRONG = {
     "unknown preset": ({"hyps": ["hyp.scaa.yaml"]}, r"unknown hyper-parameter file.*Did you mean 'hyp.sca.yaml'"),
     "no preset": ({"hyps": []}, "--hyps: expected at least one"),
-    "no seed": ({"seeds": []}, "--seeds: expected at least one"),
-    "seed twice": ({"seeds": [1, 1]}, "--seeds: expected different whole numbers from 0 on but got 1, 1"),
-    "negative seed": ({"seeds": [-1]}, "--seeds: expected different whole numbers from 0 on but got -1"),
+    "no seed": ({"seeds": []}, "--seeds: expected one or more different seeds but got none"),
+    "seed twice": ({"seeds": [1, 1]}, "--seeds: expected one or more different seeds but got 1, 1"),
+    "negative seed": ({"seeds": [-1]}, "--seeds: expected a whole number of at least 0 but got -1"),
     "preset twice": ({"hyps": ["hyp.iou.yaml", "hyp.iou.yaml"]}, "would both be the preset 'iou'"),
-    "hyp": ({"hyp": "hyp.iou.yaml"}, "--hyp is not an option of a study: --hyps names the presets"),
+    "hyp": ({"hyp": "hyp.iou.yaml"}, "--hyp is not an option of study.py train: --hyps names the presets"),
     "option": ({"batchsize": 4}, r"unknown option 'batchsize'"),
     "data": ({"data": "bcd.yaml"}, "unknown data file"),
     "differences": (
@@ -192,7 +194,7 @@ def test_weights_are_told_apart_by_content_and_not_by_folder(tmp_path: Path) -> 
     for folder, content in (("a", "x"), ("b", "x"), ("c", "y")):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "best.pt").write_text(content)
-        flags = vars(options_from(make_parser(), {"weights": str(tmp_path / folder / "best.pt"), "cfg": ""}))
+        flags = TrainOptions(weights=str(tmp_path / folder / "best.pt"), cfg="").to_mapping()
         found.append(run_settings(flags, hyp))
     assert found[0] == found[1] != found[2] and str(tmp_path) not in str(found)
     assert found[0]["cfg"] == "best.pt" and found[0]["options"].startswith('{"weights": "best.pt ')
@@ -210,14 +212,10 @@ def test_presets_may_differ_in_gains_and_in_more_if_asked(grid: dict, tmp_path: 
 
     def planned(*hyps: str, allow: bool = False) -> list:
         left = {name: value for name, value in grid.items() if name not in ("hyps", "seeds", "name", "project")}
-        return study.plan(hyps, [3, 1], tmp_path / "study", allow, left)
+        own = {"hyps": hyps, "seeds": [3, 1], "allow_differences": allow, "project": tmp_path, "name": "study"}
+        return study.plan(StudyOptions.of({**left, **own}), left)
 
-    try:
-        cells = planned("hyp.iou.yaml", gain)
-    except UserError as error:  # until the assigner is here
-        assert "assigner" in str(error)
-        (tmp_path / "hyp.gain.yaml").write_text("base: hyp.iou.yaml\nbox: 0.1\n")
-        cells = planned("hyp.iou.yaml", gain)
+    cells = planned("hyp.iou.yaml", gain)
     assert [(cell.preset, cell.seed) for cell in cells] == [("iou", 3), ("gain", 3), ("iou", 1), ("gain", 1)]
     assert cells[1].folder == tmp_path / "study/gain/3" and json.loads(cells[1].settings["hyp"])["box"] == 0.1
     with pytest.raises(UserError, match=r"hyp.rate.yaml differ in more than the loss: lr0 \(0.01 and 0.02\)"):
@@ -384,16 +382,7 @@ def test_command_line(tmp_path: Path) -> None:
 
 def test_flags_of_the_command_line() -> None:
     flags = "--hyps a b --seeds 0 2 --img 64 --set lr0=1 loss.box=iou --name n --allow-differences"
-    assert study.train_parser().given(flags.split()) == {
-        **{"hyps": ["a", "b"], "seeds": [0, 2], "imgsz": 64, "set": ["lr0=1", "loss.box=iou"]},
+    assert CommandParser(StudyOptions).given(flags.split()) == {
+        **{"hyps": ("a", "b"), "seeds": (0, 2), "imgsz": 64, "set": ("lr0=1", "loss.box=iou")},
         **{"name": "n", "allow_differences": True},
     }
-
-
-def test_help_shows_one_default_of_each_option(capsys: pytest.CaptureFixture) -> None:
-    with pytest.raises(SystemExit):
-        study.train_parser().given(["--help"])
-    page = " ".join(capsys.readouterr().out.split())
-    assert "--project PROJECT runs go to PROJECT/NAME/<preset>/<seed> (default: runs/study) --name" in page
-    assert "--hyps FILE [FILE ...] hyper-parameter files, the presets --seeds" in page
-    assert all(entry.count("(default") <= 1 for entry in page.split(" --"))

@@ -17,6 +17,7 @@ import val
 from models.loading import new_model
 from tests.training_runs import interrupted_run, results, same_weights
 from utils.checkpoint import load_checkpoint
+from utils.config.parser import CommandParser
 from utils.errors import UserError
 from utils.training.log import COLUMNS
 
@@ -182,7 +183,7 @@ def test_each_option_changes_the_run(options: dict, change: str) -> None:
 
 WRONG = {
     "option": ({"batchsize": 4}, r"unknown option 'batchsize'.*Did you mean 'batch_size'"),
-    "batch": ({"batch_size": 0}, "--batch-size: expected a whole number from 1 on but got 0"),
+    "batch": ({"batch_size": 0}, "--batch-size: expected a whole number of at least 1 but got 0"),
     "loss": ({"set": ["loss.box=siouu"]}, "unknown box loss 'siouu'"),
     "hyp": ({"set": ["lr=1"]}, "unknown key 'lr'"),
     "hyp file": ({"hyp": "hyp.scaa.yaml"}, r"unknown hyper-parameter file.*Did you mean 'hyp.sca.yaml'"),
@@ -191,7 +192,7 @@ WRONG = {
     "device": ({"device": "7"}, "device: expected one of"),
     "freeze": ({"freeze": [99]}, "--freeze: expected rows from 0 to 4 but got 99"),
     "weights": ({"weights": "best.onnx"}, "--weights: expected a .pt checkpoint"),
-    "number": ({"epochs": "many"}, "expected a whole number but got 'many'"),
+    "number": ({"epochs": "many"}, "expected a whole number of at least 1 but got 'many'"),
     "loss is not finite": ({"set": ["box=1e39"]}, "epoch 1: expected a finite box loss but got (inf|nan)"),
 }
 
@@ -222,9 +223,9 @@ def test_command_line_prints_one_message(tmp_path: Path) -> None:
 
 def test_help_shows_the_defaults(capsys: pytest.CaptureFixture) -> None:
     with pytest.raises(SystemExit):
-        train.make_parser().given(["--help"])
+        CommandParser(train.TrainOptions).given(["--help"])
     page = " ".join(capsys.readouterr().out.split())
-    assert "passes over the training set (default: 100)" in page and "image size in pixels" in page
+    assert "number of epochs (default: 100)" in page and "image size, pixels (default: 640)" in page
 
 
 @pytest.mark.slow

@@ -17,10 +17,12 @@ from utils.files import ROOT
 
 
 def run_main(function: Callable[[], Any]) -> None:
-    """Run a command: a :class:`UserError` prints as one ``error:`` message and exits with 2, Ctrl-C exits with 130.
+    """Run a command, with its messages on the console.
 
-    Where nobody reads on (``| head``) it ends in silence, with 141 as a shell would report it.
+    A :class:`UserError` is printed as one ``error:`` message and exits with 2; Ctrl-C exits with 130. If the reader of
+    the output goes away (``| head``), the command ends silently with 141, as a shell would report it.
     """
+    setup_logging()
     try:
         function()
     except UserError as error:
@@ -52,7 +54,7 @@ class _ConsoleHandler(logging.Handler):
 
 
 def setup_logging() -> None:
-    """Show this program's messages on the console. For commands only; calling it again changes nothing."""
+    """Show this program's messages on the console. For commands only; calling it again has no effect."""
     root = logging.getLogger()
     if not any(isinstance(handler, _ConsoleHandler) for handler in root.handlers):
         root.addHandler(_ConsoleHandler())

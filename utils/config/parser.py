@@ -1,76 +1,57 @@
-"""What every command shares: flags, the same options from Python, run folders, devices, messages and progress."""
+"""Command lines, made of the declared options of a command."""
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import dataclasses
 import difflib
-import os
-from collections.abc import Iterator, Mapping, Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 from utils.config.hyperparameters import Hyperparameters
-from utils.errors import UserError, unknown_name
+from utils.config.options import Options, Spec, flag_of
+from utils.config.schema import Choice, Flag, Many
+from utils.errors import UserError
 
 
-class CommandParser(argparse.ArgumentParser):
-    """An argument parser whose errors are one message, and name the nearest flag. Unique prefixes are accepted.
-
-    Args:
-        unavailable: flags that users know from YOLOv5 and that this command lacks, without dashes and with underscores,
-            and what to do instead; empty where there is nothing.
-        **settings: as for :class:`argparse.ArgumentParser`.
-    """
-
-    def __init__(self, *, unavailable: Mapping[str, str] | None = None, **settings: Any) -> None:
-        super().__init__(**settings)
-        self._hidden_defaults: list[Any] | None = None
-        self._unavailable = dict(unavailable or {})
-
-    def parse_args(self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None) -> Any:
-        """Parse a command line; an unknown flag exits with 2 and names the nearest one."""
-        options, extra = self.parse_known_args(args, namespace)
-        if extra:
-            self.error(self._explain_unknown(extra[0]))
-        return options
-
-    def given(self, args: Sequence[str] | None = None) -> dict[str, Any]:
-        """The options that a command line names, without any default; feed them to :func:`options_from`."""
-        with self._defaults_as([argparse.SUPPRESS] * len(self._actions)):
-            return vars(self.parse_args(args))
-
-    def format_help(self) -> str:
-        """The page of ``--help``, with the defaults also while :meth:`given` hides them."""
-        with self._defaults_as(self._hidden_defaults or [action.default for action in self._actions]):
-            return super().format_help()
-
-    @contextlib.contextmanager
-    def _defaults_as(self, defaults: Sequence[Any]) -> Iterator[None]:
-        """Other defaults for a while, in the order of the actions."""
-        before, hidden = [action.default for action in self._actions], self._hidden_defaults
-        self._hidden_defaults = hidden or before
-        try:
-            for action, default in zip(self._actions, defaults, strict=True):
-                action.default = default
-            yield
-        finally:
-            for action, default in zip(self._actions, before, strict=True):
-                action.default = default
-            self._hidden_defaults = hidden
-
-    def option_actions(self) -> dict[str, argparse.Action]:
-        """Every spelling that Python code may use (``img_size`` for ``--img-size``) with the action behind it."""
-        actions = {}
-        for action in self._actions:
-            if action.dest != "help":
-                spellings = [flag.lstrip("-").replace("-", "_") for flag in action.option_strings]
-                actions |= dict.fromkeys([*spellings, action.dest], action)
-        return actions
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one message."""
 
     def error(self, message: str) -> NoReturn:
         """Print one message without the page of usage, and exit with 2."""
         self.exit(2, f"error: {message}\n{self.prog} --help lists all flags\n")
+
+
+class CommandParser(_Parser):
+    """The command line of a command. Errors are one message; unique prefixes of flags are accepted."""
+
+    def __init__(self, options: type[Options]) -> None:
+        super().__init__(prog=options.command, description=options.purpose, argument_default=argparse.SUPPRESS)
+        self._options = options
+        defaults = options.defaults()
+        for name, spec in options.specs().items():
+            if spec.has_flag:
+                hidden = name in options.decided
+                text = argparse.SUPPRESS if hidden else _help(spec, defaults.get(name))
+                settings = {"help": text, "required": name not in defaults, **_action(spec)}
+                self.add_argument(flag_of(name), *spec.aliases, dest=name, **settings)
+
+    def given(self, arguments: Sequence[str] | None = None) -> dict[str, Any]:
+        """The options that a command line names, checked, without any default.
+
+        A wrong command line ends the program: one message, exit status 2.
+
+        Args:
+            arguments: None takes those of the program.
+        """
+        found, extra = self.parse_known_args(arguments)
+        if extra:
+            self.error(self._explain_unknown(extra[0]))
+        try:
+            return self._options.checked(vars(found))
+        except UserError as error:
+            self.error(str(error))
 
     def _explain_unknown(self, argument: str) -> str:
         if not argument.startswith("-"):
@@ -78,8 +59,8 @@ class CommandParser(argparse.ArgumentParser):
         flag = argument.split("=")[0]
         known = [spelling for action in self._actions for spelling in action.option_strings]
         setting = flag.lstrip("-").replace("-", "_")
-        if explained := self.explain_unavailable(setting, flag):
-            return explained
+        if explained := self._options.explain_unavailable(setting, flag):
+            return str(explained)
         if "--set" in known and setting in {field.name for field in dataclasses.fields(Hyperparameters)}:
             return f"unknown flag {flag!r}: {setting} is a hyper-parameter, write '--set {setting}=VALUE'"
         # Prefixes are flags too: '--bach' is nearer to '--batch' of '--batch-size' than to '--cache'.
@@ -88,63 +69,39 @@ class CommandParser(argparse.ArgumentParser):
         near = difflib.get_close_matches(name, prefixes, n=1, cutoff=0.5)
         return f"unknown flag {flag!r}." + (f" Did you mean {prefixes[near[0]]!r}?" if near else "")
 
-    def explain_unavailable(self, name: str, spelling: str) -> str | None:
-        """What to tell of an option that YOLOv5 has and this command lacks; None where it is no such option."""
-        if name not in self._unavailable:
-            return None
-        advice = self._unavailable[name]
-        return f"{spelling!r} is an option of YOLOv5 that is not available here" + (f": {advice}" if advice else "")
+
+def _action(spec: Spec) -> dict[str, Any]:
+    """What argparse must know of a flag; values stay text here."""
+    if isinstance(spec.kind, Flag):
+        return {"action": "store_true"}
+    kind = spec.kind.kind if isinstance(spec.kind, Many) else spec.kind
+    words = "{" + ",".join(kind.words) + "}" if isinstance(kind, Choice) else None
+    settings: dict[str, Any] = {"metavar": spec.metavar or words}
+    if isinstance(spec.kind, Many):
+        settings["nargs"] = "+"
+    elif spec.bare is not None:
+        settings |= {"nargs": "?", "const": spec.bare}
+    return settings | ({"action": "extend"} if spec.extends else {})
 
 
-def options_from(parser: CommandParser, given: Mapping[str, Any]) -> argparse.Namespace:
-    """The options that a command line would give: the parser's defaults, overridden and checked in the same way.
+def _help(spec: Spec, default: Any) -> str:
+    """A line of the page, with the default unless that is nothing, which the line itself explains where it needs to."""
+    values = default if isinstance(default, tuple) else (default,)
+    shown = " ".join(map(str, values))
+    is_nothing = default is None or default is False or shown == ""
+    return spec.help.replace("%", "%%") + ("" if is_nothing else f" (default: {shown})")
+
+
+def given_command(commands: Mapping[str, type[Options]], program: str, purpose: str) -> tuple[str, dict[str, Any]]:
+    """The command line of a program with several commands: which one, and its options as of :meth:`given`.
 
     Args:
-        parser: the command's parser.
-        given: options by name, ``batch_size=8`` for ``--batch-size 8``; text is read as on the command line.
-
-    Raises:
-        UserError: an option that the command does not have, or a value that its flag would refuse.
+        commands: name to options.
+        program: ``study.py``.
+        purpose: a line for ``--help``.
     """
-    actions = parser.option_actions()
-    options = argparse.Namespace(**{action.dest: action.default for action in actions.values()})
-    for name, value in given.items():
-        if name not in actions:
-            explained = parser.explain_unavailable(name, name)
-            raise UserError(explained) if explained else unknown_name("option", name, actions, parser.prog)
-        setattr(options, actions[name].dest, _checked_option(actions[name], value, f"{parser.prog}: {name}"))
-    return options
-
-
-def _checked_option(action: argparse.Action, value: Any, where: str) -> Any:
-    unchanged = [action.default, *([action.const] if action.nargs == "?" else [])]
-    if any(type(value) is type(accepted) and value == accepted for accepted in unchanged):
-        return value
-    if action.nargs == 0:
-        if not isinstance(value, bool):
-            raise UserError(f"{where}: expected True or False but got {value!r}")
-        return value
-    if action.nargs in ("*", "+") or isinstance(action.nargs, int):
-        entries = value if isinstance(value, list | tuple) else [value]
-        if (action.nargs == "+" and not entries) or (isinstance(action.nargs, int) and len(entries) != action.nargs):
-            raise UserError(f"{where}: expected {'1 or more' if action.nargs == '+' else action.nargs} values")
-        return [_checked_value(action, entry, where) for entry in entries]
-    return _checked_value(action, value, where)
-
-
-def _checked_value(action: argparse.Action, value: Any, where: str) -> Any:
-    convert = action.type or str
-    if isinstance(value, os.PathLike):
-        value = os.fspath(value)
-    # int(2.5) succeeds where '--epochs 2.5' would not: convert the spelling, not the value.
-    readable = isinstance(value, str) or (convert is not str and isinstance(value, int | float))
-    try:
-        if not readable:
-            raise ValueError
-        result = convert(str(value))
-    except (ValueError, TypeError, argparse.ArgumentTypeError) as error:
-        expected = {int: "a whole number", float: "a number", str: "text"}.get(convert, str(error) or "another value")
-        raise UserError(f"{where}: expected {expected} but got {value!r}") from None
-    if action.choices is not None and result not in action.choices:
-        raise unknown_name("value", result, action.choices, where)
-    return result
+    parser = _Parser(prog=program, description=purpose)
+    listed = "; ".join(f"{name}: {options.purpose}" for name, options in commands.items())
+    parser.add_argument("command", choices=tuple(commands), help=f"{listed} Each has its own --help")
+    command = parser.parse_args(sys.argv[1:2]).command
+    return command, CommandParser(commands[command]).given(sys.argv[2:])

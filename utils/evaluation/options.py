@@ -1,128 +1,89 @@
-"""What val.py measures: which data at which size, and whether the network fits them."""
+"""The options of val.py."""
 
 from __future__ import annotations
 
-import logging
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
+from typing import ClassVar, Required, TypedDict
 
-from utils.config.checks import check_counts, check_fractions, warn_without
-from utils.datasets import DataDescription
-from utils.errors import UserError, unknown_name
-from utils.evaluation.pycocotools_check import check_pycocotools
-from utils.files import find_file
-from utils.inference import DEFAULT_IMAGE_SIZE, fitting_image_size
-from utils.operating_points import CALIBRATIONS
-
-log = logging.getLogger(__name__)
+from utils.config.choices import CALIBRATIONS
+from utils.config.options import Options, option, required, switch
+from utils.config.schema import Choice, Many, Number, Text, Whole
 
 SPLIT_TASKS = ("train", "val", "test")
 TASKS = (*SPLIT_TASKS, "speed", "study")
-SAFE_CONF_THRES = 0.001
-STUDY_SIZES = tuple(range(256, 1536 + 128, 128))  # YOLOv5's
 
 
-def check_options(options: SimpleNamespace) -> None:
-    """Look at the arguments of ``val.evaluate`` before anything is loaded; warn of what spoils metrics or does nothing.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ValOptions(Options):
+    """Options of a validation in full."""
 
-    Raises:
-        UserError: one that cannot be right, or two that cannot be together.
-    """
-    check_fractions(conf_thres=options.conf_thres, iou_thres=options.iou_thres)
-    check_counts(max_det=options.max_det, batch_size=options.batch_size)
-    if options.task not in TASKS:
-        raise unknown_name("task", options.task, TASKS)
-    if options.calibrate not in CALIBRATIONS:
-        raise unknown_name("calibration", options.calibrate, CALIBRATIONS)
-    if options.conf_thres > SAFE_CONF_THRES and options.task != "speed":
-        given = options.conf_thres
-        log.warning("conf-thres %g is above %g: it cuts the curve, AP comes out too low", given, SAFE_CONF_THRES)
-    warn_without("--save-txt", options.save_txt, save_conf=options.save_conf)
-    if options.task in SPLIT_TASKS:
-        _check_storable(options)
-        if options.coco_api:
-            check_pycocotools()
-    else:
-        names = ("save_txt", "save_json", "coco_api", "save_thresholds")
-        warn_without("--task train, val or test", False, **{name: getattr(options, name) for name in names})
+    command: ClassVar[str] = "val.py"
+    purpose: ClassVar[str] = "Measure a trained network on a data set."
+    unavailable: ClassVar[Mapping[str, str]] = {
+        "dnn": "checkpoints of this program run in PyTorch",
+        "save_hybrid": "labels among the detections would inflate the metrics; --save-txt writes the detections alone",
+    }
 
-
-def _check_storable(options: SimpleNamespace) -> None:
-    files = [options.weights] if isinstance(options.weights, str | Path) else options.weights
-    if options.save_thresholds and len(files) > 1:
-        raise UserError("--save-thresholds: expected one checkpoint to store them in but got several")
-    if options.save_thresholds and options.conf_thres > SAFE_CONF_THRES:
-        raise UserError(f"--save-thresholds: expected no --conf-thres to cut the curve but got {options.conf_thres:g}")
-
-
-def data_file(data: str | Path | None, checkpoint: Mapping[str, Any], weights: str | Path) -> Path:
-    """The data file to use: the one given, else the one that the checkpoint names.
-
-    Raises:
-        UserError: no such file, or none is named.
-    """
-    if data is not None:
-        return find_file(data, "data file", ("data",))
-    named = (checkpoint.get("opt") or {}).get("data")
-    if not named:
-        raise UserError(f"--data: expected a data YAML, since {weights} names none")
-    try:
-        found = find_file(named, "data file", ("data",))
-    except UserError as error:
-        raise UserError(f"--data: expected a data YAML, since the one that {weights} names is gone: {error}") from None
-    log.info("data: %s, as in training", found)
-    return found
+    weights: tuple[str, ...] = required(Many(Text()), "checkpoint, e.g. .../weights/best.pt; several form an ensemble")
+    data: str | None = option(None, Text(), "data YAML (default: the one of the training)")
+    batch_size: int = option(32, Whole(1), "batch size")
+    imgsz: tuple[int, ...] | None = option(
+        None,
+        Many(Whole(1)),
+        "image size, pixels (default: the training size); for --task study the sizes to go through "
+        "(default: 256 to 1536)",
+        aliases=("--img", "--img-size"),
+    )
+    conf_thres: float = option(0.0, Number(0, 1), "confidence threshold; above 0.001 it cuts the curve behind AP")
+    iou_thres: float = option(0.6, Number(0, 1), "IoU threshold of NMS")
+    max_det: int = option(100, Whole(1), "maximum detections per image and class; COCO's is 100")
+    task: str = option("val", Choice(TASKS), "split to measure on; or timings, or a study of image sizes")
+    device: str = option("", Text(), "cpu, 0 or mps (default: the first GPU, else the CPU)")
+    workers: int = option(8, Whole(0), "maximum number of data-loading workers")
+    single_cls: bool = switch("treat all classes as one")
+    augment: bool = switch("test-time augmentation: three scales, one of them mirrored")
+    verbose: bool = switch("one row per class, also for 50 classes and more")
+    save_txt: bool = switch("save detections as labels/*.txt")
+    save_conf: bool = switch("with --save-txt: add the confidence to each row")
+    save_json: bool = switch("save labels and detections as COCO JSON")
+    coco_api: bool = switch("evaluate that JSON with pycocotools too, and print the differences")
+    save_thresholds: bool = switch("store the thresholds and calibrations of the classes in the checkpoint")
+    calibrate: str = option(
+        "none", Choice(CALIBRATIONS), "calibrate scores with the checkpoint's maps before measuring their reliability"
+    )
+    project: str = option("runs/val", Text(), "folder that holds the run folders")
+    name: str = option("exp", Text(), "name of the run folder")
+    exist_ok: bool = switch("write into an existing run folder")
+    half: bool = switch("run the network in 16 bits")
+    plots: bool = switch("save plots", default=True, has_flag=False)
 
 
-def check_classes(
-    description: DataDescription, weights_names: Mapping[int, str], single_cls: bool, weights: str | Path
-) -> None:
-    """The network must know as many classes as the data, in the same order, unless all count as one.
+class ValKeywords(TypedDict, total=False):
+    """Keywords of ``val.evaluate``; see :class:`ValOptions`."""
 
-    Raises:
-        UserError: it does not.
-    """
-    if single_cls:
-        return
-    ours, theirs = list(description.names), list(weights_names.values())
-    if len(theirs) != len(ours):
-        raise UserError(
-            f"{description.file}: expected {len(theirs)} classes as in {weights} "
-            f"({', '.join(theirs)}) but found {len(ours)} ({', '.join(ours)})"
-            + ("; --single-cls takes all classes as one" if len(theirs) == 1 else "")
-        )
-    if ours != theirs and sorted(ours) == sorted(theirs):
-        raise UserError(f"{description.file}: expected the classes in the order {theirs} of {weights} but found {ours}")
-    if ours != theirs:
-        log.warning("class names of the data, %s, differ from those of the weights, %s", ours, theirs)
-
-
-def image_sizes(
-    imgsz: int | Sequence[int] | None, task: str, checkpoint: Mapping[str, Any], stride: int
-) -> tuple[int, ...]:
-    """The sizes to validate at, multiples of the stride: one, or several for the task ``study``.
-
-    Args:
-        imgsz: those asked for; None takes that of the training (else 640), or the sizes of a study.
-        task: of val.py.
-        checkpoint: content of the weights file.
-        stride: largest stride of the network, in pixels.
-
-    Raises:
-        UserError: a size below 1, none, or several for a task that takes one.
-    """
-    if imgsz is None and task == "study":
-        return STUDY_SIZES
-    if imgsz is not None:
-        sizes = [imgsz] if isinstance(imgsz, int) else list(imgsz)
-        if not sizes or (len(sizes) > 1 and task != "study"):
-            raise UserError(f"--imgsz: expected one size, or several with --task study, but got {imgsz}")
-        for size in sizes:
-            check_counts(imgsz=size)
-        return tuple(dict.fromkeys(fitting_image_size(size, stride) for size in sizes))
-    trained = checkpoint.get("image_size")
-    size = fitting_image_size(trained or DEFAULT_IMAGE_SIZE, stride)
-    log.info("image size: %d, %s", size, "as in training" if trained else "the default")
-    return (size,)
+    weights: Required[str | Path | Sequence[str | Path]]
+    data: str | Path | None
+    batch_size: int
+    imgsz: int | Sequence[int] | None
+    conf_thres: float
+    iou_thres: float
+    max_det: int
+    task: str
+    device: str
+    workers: int
+    single_cls: bool
+    augment: bool
+    verbose: bool
+    save_txt: bool
+    save_conf: bool
+    save_json: bool
+    coco_api: bool
+    save_thresholds: bool
+    calibrate: str
+    project: str | Path
+    name: str
+    exist_ok: bool
+    half: bool
+    plots: bool

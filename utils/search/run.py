@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from utils.errors import DivergenceError, UserError
 from utils.metrics import Metrics
 from utils.search.control_points import control_points
-from utils.search.plan import KINDS, Plan, check_same_settings, make_plan, resolve
+from utils.search.options import KINDS
+from utils.search.plan import Plan, check_same_settings, make_plan, resolve
 from utils.search.split import hold_out
 
 if TYPE_CHECKING:

@@ -26,7 +26,6 @@ CURVES = {
     "olrp": ("metrics/oLRP", "oLRP, lower is better"),
     "box_loss": ("train/box_loss", "box loss of training"),
 }
-DEFAULT_CURVES = ("map", "map75", "ap90", "olrp")
 
 
 def read_curves(folder: str | Path, presets: Sequence[str] = ()) -> dict[str, list[pd.DataFrame]]:

@@ -1,15 +1,12 @@
-"""The runs of a study: which there are, what each is trained with, and how far its folder has come."""
+"""The runs of a study: which there are, what each is trained with, and how much of it is done."""
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
-import hashlib
 import json
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -22,14 +19,12 @@ from utils.errors import UserError
 from utils.files import find_file, write_text_atomically
 from utils.inference import select_device
 from utils.study.rows import Row, flat_metrics, settings_differences, text_of
+from utils.training.identity import run_settings
 from utils.training.log import read_results
-from utils.training.options import FREE_ON_RESUME, make_parser
+from utils.training.options import TrainOptions
 
-# What the presets of a fair comparison may differ in: the loss, who answers for an object, the weights of the parts.
+# What the presets of a fair comparison may differ in: the loss, the assigner, the gains of the parts.
 LOSS_KEYS = ("loss", "assigner", "box", "obj", "cls")
-# Options that have a column of their own, are resolved in the hyper-parameters, or change no result.
-_ELSEWHERE = {"seed", "data", "cfg", "imgsz", "epochs", "hyp", "set", "label_smoothing", "project", "name", "exist_ok"}
-_ELSEWHERE |= set(FREE_ON_RESUME)
 _CLOCK = "study.json"
 
 
@@ -76,17 +71,17 @@ def preset_names(hyps: Sequence[str | Path]) -> dict[str, str]:
 
 
 def load_presets(
-    presets: Mapping[str, str], options: argparse.Namespace, allow_differences: bool
+    presets: Mapping[str, str], options: TrainOptions, allow_differences: bool
 ) -> dict[str, Hyperparameters]:
-    """The resolved hyper-parameters of each preset, which differ in the loss alone unless differences are allowed.
+    """The resolved hyper-parameters of each preset. They differ only in the loss unless differences are allowed.
 
     Args:
         presets: short name to file.
         options: of the training, of which ``set`` and ``label_smoothing`` change hyper-parameters.
-        allow_differences: take presets that differ in other keys too.
+        allow_differences: accept presets that differ in other keys too.
 
     Raises:
-        UserError: a preset that cannot be right, or one that differs from the first in more than ``LOSS_KEYS``.
+        UserError: an invalid preset, or one that differs from the first in more than ``LOSS_KEYS``.
     """
     direct = {} if options.label_smoothing is None else {"label_smoothing": options.label_smoothing}
     resolved = {
@@ -100,47 +95,13 @@ def load_presets(
         if differing and not allow_differences:
             raise UserError(
                 f"{presets[first]} and {presets[name]} differ in more than the loss: {', '.join(differing)}. "
-                f"A fair comparison varies {', '.join(LOSS_KEYS)} alone; --allow-differences compares them all the same"
+                f"A fair comparison varies only {', '.join(LOSS_KEYS)}; --allow-differences compares them anyway"
             )
     return resolved
 
 
-def run_settings(options: Mapping[str, Any], hyp: Mapping[str, Any]) -> Row:
-    """What tells a run from others, as cells of a row; only results of the same settings may stand for each other.
-
-    Args:
-        options: of the training in full.
-        hyp: resolved hyper-parameters in full.
-    """
-    defaults, usual = make_parser(), Hyperparameters().to_mapping()
-    changed = {
-        name: value for name, value in options.items() if name not in _ELSEWHERE and value != defaults.get_default(name)
-    }
-    if changed.get("weights"):
-        changed["weights"] = _file_identity(Path(changed["weights"]))
-    other = {name: value for name, value in hyp.items() if name != "loss" and value != usual.get(name)}
-    loss = {name: value for name, value in hyp["loss"].items() if value != usual["loss"].get(name)}
-    return {
-        "seed": str(options["seed"]),
-        "data": Path(options["data"]).name,
-        "cfg": Path(options["cfg"] or options["weights"]).name,
-        "image_size": str(options["imgsz"]),
-        "epochs": str(options["epochs"]),
-        "options": json.dumps(changed, sort_keys=True),
-        "hyp": json.dumps(other | ({"loss": loss} if loss else {}), sort_keys=True),
-    }
-
-
-def _file_identity(path: Path) -> str:
-    """Name and content of a file without its folder, which is another one on each machine."""
-    if not path.is_file():
-        return path.name
-    with path.open("rb") as file:
-        return f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()[:12]}"
-
-
 def progress_of(run: StudyRun) -> float:
-    """How much of a run is done, from its folder alone: 0 nothing that could be continued, 1 all of it.
+    """The fraction of a run that is done, read from its folder: 0 if there is nothing to continue, 1 if it is finished.
 
     Raises:
         UserError: the folder holds a run with other settings.
@@ -152,7 +113,7 @@ def progress_of(run: StudyRun) -> float:
     if differences := settings_differences(found, run.settings):
         raise UserError(
             f"{run.folder}: holds a run with other settings: {differences}. "
-            "Choose another --name, or remove that folder if it is not needed"
+            "Choose another --name, or remove that folder"
         )
     if content["epoch"] < 0:
         return 1.0
@@ -160,7 +121,7 @@ def progress_of(run: StudyRun) -> float:
 
 
 def begin_clock(run: StudyRun) -> float:
-    """Note that a run starts now; returns the minutes that it trained before it was interrupted."""
+    """Record that a run starts now; returns the minutes that it trained before it was interrupted."""
     clock = run.folder / _CLOCK
     if not run.last.is_file():
         clock.unlink(missing_ok=True)
@@ -171,9 +132,9 @@ def begin_clock(run: StudyRun) -> float:
 
 
 def minutes_in_folder(run: StudyRun) -> float:
-    """Minutes from the start of training to the newest checkpoint, without the time between interruption and restart.
+    """Minutes of training up to the newest checkpoint, without pauses between interruption and restart.
 
-    What was trained after the newest checkpoint, and has to be repeated, does not count.
+    Training after the newest checkpoint, which has to be repeated, does not count.
     """
     clock, settings = run.folder / _CLOCK, run.folder / "opt.yaml"
     earlier, begun = 0.0, settings.stat().st_mtime

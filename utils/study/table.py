@@ -10,9 +10,9 @@ from typing import NamedTuple
 import pandas as pd
 
 from utils.errors import UserError, unknown_name
+from utils.study.options import DEFAULT_METRICS
 from utils.study.rows import KEY, ORIGIN, SETTINGS, Row
 
-DEFAULT_METRICS = ("map", "map50", "map75", "ap90")
 SETUP = ("data", "cfg", "image_size", "epochs", "options")  # only runs that share these are compared
 SEEDS_FOR_SIGNIFICANCE = 6
 ERRORS = {"olrp", "olrp_localisation", "olrp_false_positive", "olrp_false_negative", "laece", "d_ece"}  # less is better

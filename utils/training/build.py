@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -23,13 +22,14 @@ from utils.files import increment_path
 from utils.inference import autocast_type, fitting_image_size
 from utils.training.anchors import fit_anchors
 from utils.training.optim import ModelEMA, Schedule, build_optimizer, freeze
+from utils.training.options import TrainOptions
 from utils.training.session import Progress, RunConfig, RunParts, Session, restore
 
 log = logging.getLogger(__name__)
 
 
 def build_session(
-    options: argparse.Namespace,
+    options: TrainOptions,
     description: DataDescription,
     device: torch.device,
     checkpoint: Mapping[str, Any] | None,
@@ -77,7 +77,7 @@ def build_session(
     return Session(RunConfig(options, hyp, image_size, device, dtype, save_dir), parts, progress)
 
 
-def _hyperparameters(options: argparse.Namespace, checkpoint: Mapping[str, Any] | None) -> Hyperparameters:
+def _hyperparameters(options: TrainOptions, checkpoint: Mapping[str, Any] | None) -> Hyperparameters:
     if checkpoint is not None:
         return Hyperparameters.from_mapping(checkpoint["hyp"], "checkpoint")
     direct = {} if options.label_smoothing is None else {"label_smoothing": options.label_smoothing}
@@ -85,7 +85,7 @@ def _hyperparameters(options: argparse.Namespace, checkpoint: Mapping[str, Any] 
 
 
 def _build_model(
-    options: argparse.Namespace, hyp: Hyperparameters, data_names: Sequence[str], checkpoint: Mapping[str, Any] | None
+    options: TrainOptions, hyp: Hyperparameters, data_names: Sequence[str], checkpoint: Mapping[str, Any] | None
 ) -> DetectionModel:
     """A new network, one with the weights of --weights that fit, or that of the run continued."""
     names = ("object",) if options.single_cls and len(data_names) > 1 else data_names
@@ -98,7 +98,7 @@ def _build_model(
 
 
 def _datasets(
-    options: argparse.Namespace, hyp: Hyperparameters, description: DataDescription, image_size: int, stride: int
+    options: TrainOptions, hyp: Hyperparameters, description: DataDescription, image_size: int, stride: int
 ) -> tuple[DetectionDataset, DetectionDataset | None]:
     """Training set; and validation set, in the main process alone, whose batches are twice one process's share."""
     train_set = DetectionDataset(
@@ -132,7 +132,7 @@ def _datasets(
 
 
 def _loaders(
-    options: argparse.Namespace, train_set: DetectionDataset, val_set: DetectionDataset | None, pin_memory: bool
+    options: TrainOptions, train_set: DetectionDataset, val_set: DetectionDataset | None, pin_memory: bool
 ) -> tuple[Loader, Loader | None]:
     workers = min(options.workers, (os.cpu_count() or 1) // distributed.local_world_size(), options.batch_size)
     train_loader = build_loader(
@@ -151,6 +151,6 @@ def _loaders(
     return train_loader, build_loader(val_set, val_set.batch_size, workers=workers, pin_memory=pin_memory)
 
 
-def _new_folder(options: argparse.Namespace) -> Path:
+def _new_folder(options: TrainOptions) -> Path:
     name = Path(options.cfg or options.weights).stem if options.name == "cfg" else options.name
     return increment_path(options.project, name, options.exist_ok)

@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from utils.config.choices import OPTIMIZERS
 from utils.config.hyperparameters import Hyperparameters
 from utils.errors import UserError, unknown_name
 
 NOMINAL_BATCH_SIZE = 64
 LEAST_WARMUP_ITERATIONS = 100
-OPTIMIZERS = ("SGD", "Adam", "AdamW")
 
 
 def parameter_groups(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter], list[nn.Parameter]]:

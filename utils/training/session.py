@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import logging
 import math
@@ -20,6 +19,7 @@ from utils.datasets import DetectionDataset, Loader
 from utils.inference import describe_type
 from utils.metrics import Metrics
 from utils.training.optim import ModelEMA, Schedule, pending_gradients, restore_gradients
+from utils.training.options import TrainOptions
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ class RunConfig:
         save_dir: folder of the run.
     """
 
-    options: argparse.Namespace
+    options: TrainOptions
     hyp: Hyperparameters
     image_size: int
     device: torch.device
@@ -45,7 +45,7 @@ class RunConfig:
 
     def option_values(self) -> dict[str, Any]:
         """Options as plain data, for opt.yaml and checkpoints: the resolved image size, and no ``resume``."""
-        values = {**vars(self.options), "imgsz": self.image_size}
+        values = {**self.options.to_mapping(), "imgsz": self.image_size}
         return {name: value for name, value in values.items() if name != "resume"}
 
 

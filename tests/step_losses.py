@@ -2,6 +2,7 @@
 
 They guard against silent change: a refactoring must leave them as they are. That they are right is for other tests to
 show; a change that is meant to move them is recorded anew, with its reason, by ``python -m tests.record_step_losses``.
+Cases that came later, on another machine, have files of their own: ``data/step_losses.NAME.csv``.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from utils.criterion.criterion import Criterion
 from utils.losses import BOX_LOSSES, SCORE_LOSSES
 from utils.training.optim import build_optimizer
 
-FILE = Path(__file__).with_name("data") / "step_losses.csv"
+FOLDER = Path(__file__).with_name("data")
 STEPS, BATCH, SIDE, CLASSES, OBJECTS = 20, 2, 64, 3, 6
 NARROW = {
     "yolov3": {"width_multiple": 0.0625, "depth_multiple": 0.33},
@@ -67,7 +68,7 @@ CASES = {
 
 
 class Record(NamedTuple):
-    """What the file holds.
+    """What a file holds.
 
     Attributes:
         machine: where it was recorded, see :func:`machine`.
@@ -132,18 +133,24 @@ def largest_difference(recorded: Sequence[float], found: Sequence[float]) -> flo
     return max(abs(new - old) / abs(old) for old, new in zip(recorded, found, strict=True))
 
 
-def read_record() -> Record:
-    """The losses that were recorded, as exactly as float32 holds them."""
-    with FILE.open(newline="", encoding="utf-8") as file:
+def read_records() -> dict[str, Record]:
+    """Every case that was recorded, and the record that holds it."""
+    records = [read_record(path) for path in sorted(FOLDER.glob("step_losses*.csv"))]
+    return {case: record for record in records for case in record.losses}
+
+
+def read_record(path: Path) -> Record:
+    """The losses in a file, as exactly as float32 holds them."""
+    with path.open(newline="", encoding="utf-8") as file:
         (_, where), (_, reason), _, *rows = csv.reader(file)
     losses = {case: torch.tensor([float(value) for value in values]).tolist() for case, *values in rows}
     return Record(where, reason, losses)
 
 
-def write_record(record: Record) -> None:
-    """Replace the file; nine digits hold a float32 exactly."""
-    FILE.parent.mkdir(exist_ok=True)
-    with FILE.open("w", newline="", encoding="utf-8") as file:
+def write_record(path: Path, record: Record) -> None:
+    """Replace a file; nine digits hold a float32 exactly."""
+    path.parent.mkdir(exist_ok=True)
+    with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerows([("machine", record.machine), ("reason", record.reason), ("case", *range(STEPS))])
         writer.writerows((case, *(f"{value:.9g}" for value in losses)) for case, losses in record.losses.items())

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -140,6 +142,18 @@ class Registry(Generic[InfoT, BuiltT]):
             if key in block:
                 parameters[key] = block[key]
         return self.build(name, **parameters)
+
+
+def import_modules(package: str, folders: Iterable[str]) -> None:
+    """Import every module of a package, so that whatever they register is known.
+
+    Args:
+        package: its name.
+        folders: its ``__path__``.
+    """
+    for found in pkgutil.iter_modules(folders):
+        if not found.name.startswith("_"):
+            importlib.import_module(f"{package}.{found.name}")
 
 
 @contextlib.contextmanager

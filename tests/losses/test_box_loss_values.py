@@ -118,6 +118,18 @@ BY_HAND = [
         },
     ),
     (
+        {
+            "name": "gcd"
+        },  # mean over both boxes of squared offsets, and quarters of squared side differences, over sides
+        {
+            "inside": 1 - exp(-sqrt((4 / 2**2 + 4 / 4**2) / 4 / 2)),  # 2 narrower, of 2 and of 4
+            "beside": 1 - exp(-sqrt((30.25 / 9 + 30.25 / 16 + (1 / 9 + 1 / 16) / 4) / 2)),  # 5.5 apart, of 3 and of 4
+            "shifted": 1 - exp(-sqrt((4 / 16 + 1 / 4) * 2 / 2)),  # 2 and 1, of 4 and 2 in both boxes
+            # 1 and 2 apart, 2 narrower and 2 higher: of 2 x 4, and of 4 x 2
+            "tall": 1 - exp(-sqrt((1 / 4 + 4 / 16 + 1 / 16 + 4 / 4 + (4 / 4 + 4 / 16 + 4 / 16 + 4 / 4) / 4) / 2)),
+        },
+    ),
+    (
         {"name": "shape_iou", "scale": 1},  # target 4 x 2: ww = 2 * 4 / 6 = 4 / 3, hh = 2 / 3
         {
             "inside": 1 / 2 + (1 - exp(-2 / 3 * 2 / 4)) ** 4 / 2,
@@ -225,6 +237,24 @@ def test_shape_iou_with_scale_0_has_the_distance_of_diou_and_the_shape_of_siou()
     loss = box_loss("shape_iou")
     assert torch.allclose(loss(shrunk, target), box_loss("siou")(shrunk, target), atol=1e-6)
     assert torch.allclose(loss(moved, target), box_loss("diou")(moved, target), atol=1e-6)
+
+
+def test_gcd_is_symmetric_in_the_boxes_and_grows_with_the_offset_and_with_the_factor_of_the_sides() -> None:
+    loss, (pred, target) = box_loss("gcd"), random_pairs(200)
+    assert torch.allclose(loss(pred, target), loss(target, pred), rtol=1e-12)
+    asymmetric = [
+        name for name in NAMES if not torch.allclose(box_loss(name)(pred, target), box_loss(name)(target, pred))
+    ]
+    assert "piou" in asymmetric and "gcd" not in asymmetric
+    box = boxes(TARGET)
+    # an offset of t widths: D = t; a box f times as large: D^2 = (f - 1)^2 (1 + 1 / f^2) / 4
+    for t in (0.25, 1.0, 3.0):
+        moved = box + torch.tensor([4 * t, 0.0, 4 * t, 0.0], dtype=box.dtype)
+        assert loss(moved, box).item() == pytest.approx(1 - exp(-t)), t
+    for f in (0.25, 0.5, 2.0, 4.0):
+        centre = torch.tensor([2.0, 1.0, 2.0, 1.0], dtype=box.dtype)
+        expected = 1 - exp(-sqrt((f - 1) ** 2 * (1 + 1 / f**2) / 4))
+        assert loss(centre + (box - centre) * f, box).item() == pytest.approx(expected), f
 
 
 def test_axes_and_directions_count_alike() -> None:

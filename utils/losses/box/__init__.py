@@ -1,27 +1,9 @@
-"""Box-regression losses by name. Importing this package registers them."""
+"""Box-regression losses by name. Importing this package registers those of all its modules."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from utils.losses.box import (  # noqa: F401  (registration)
-    alpha_iou,
-    ciou,
-    diou,
-    eiou,
-    giou,
-    interp_iou,
-    iou,
-    l1,
-    mpdiou,
-    nwd,
-    piou,
-    sca,
-    shape_iou,
-    siou,
-    wiou,
-    wrappers,
-)
 from utils.losses.box.base import (
     BOX_LOSSES,
     BoxContext,
@@ -30,6 +12,9 @@ from utils.losses.box.base import (
     register_builder,
     register_formula,
 )
+from utils.registry import import_modules
+
+import_modules(__name__, __path__)
 
 
 def box_loss(name: str, **parameters: Any) -> BoxLoss:

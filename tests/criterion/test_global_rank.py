@@ -96,7 +96,8 @@ def evaluate_alone() -> dict:
         assert all(torch.equal(value, before[name]) for name, value in criterion.state_dict().items()), settings
         with pytest.raises(ValueError, match="expected across_processes: True in a training step"):
             criterion(raw, targets)
-        criterion(raw, targets, across_processes=False)
+        raw = [level.requires_grad_() for level in raw]
+        criterion(raw, targets, across_processes=False).total.backward()
         criterion.eval()(raw, targets)
     build(loss={"score": "rs"})(*scene())  # nothing is shared: there is nothing to say
     return found

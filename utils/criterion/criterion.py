@@ -158,7 +158,8 @@ class Criterion(nn.Module):
         matches = every = gather_matches(predictions, targets, table, assignment)
         if self.parts.one_object_per_anchor:
             matches = best_per_anchor(every, num_anchors)
-        context = BoxContext(table.stride[matches.anchor], table.level_grid[0] * self.strides[0])
+        image_wh = table.level_grid[0] * self.strides[0]
+        context = BoxContext(table.stride[matches.anchor], image_wh, across_processes)
         # once in every step, also without positives: losses with state count the calls, in all processes alike
         box_loss = self.box_loss(matches.pred_boxes, matches.target_boxes, context=context)
         quality = self._quality(matches, context)

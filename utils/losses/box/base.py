@@ -19,15 +19,18 @@ ImageSize = tuple[float, float] | Tensor
 
 
 class BoxContext(NamedTuple):
-    """What a loss in pixels needs to know about boxes in cells. Losses of ratios never look at it.
+    """What some losses need to know beside the boxes. Losses of ratios never look at it.
 
     Attributes:
         stride: pixels per unit of the boxes, a number or (N, 1); None for boxes in pixels.
         image_wh: width and height in pixels of the image that the network sees, a pair or (2,), or None if unknown.
+        across_processes: whether all processes of a group call the loss in this step; if not, a loss with a running
+            mean must not wait for the others.
     """
 
     stride: Tensor | float | None = None
     image_wh: ImageSize | None = None
+    across_processes: bool = True
 
 
 NO_CONTEXT = BoxContext()
@@ -63,7 +66,7 @@ class BoxLoss(nn.Module):
         self.additive = additive
         self.settings = dict(settings or {})
 
-    def compute(self, pred: Tensor, target: Tensor, eps: float, image_wh: ImageSize | None) -> Tensor:
+    def compute(self, pred: Tensor, target: Tensor, eps: float, context: BoxContext) -> Tensor:
         """Loss (N,) of boxes that are checked, in float32 or wider, and in pixels where ``pixels`` says so."""
         raise NotImplementedError
 
@@ -98,7 +101,7 @@ class BoxLoss(nn.Module):
             if self.pixels and context.stride is not None:
                 stride = torch.as_tensor(context.stride).to(pred)
                 pred, target = pred * stride, target * stride
-            return reduce_loss(self.compute(pred, target, eps, context.image_wh), reduction)
+            return reduce_loss(self.compute(pred, target, eps, context), reduction)
 
     def __repr__(self) -> str:
         return f"box_loss({', '.join([repr(self.name), *(f'{k}={v!r}' for k, v in self.settings.items())])})"
@@ -122,7 +125,7 @@ class FormulaLoss(BoxLoss):
         super().__init__(name, value_range, **options)
         self._formula = formula
 
-    def compute(self, pred: Tensor, target: Tensor, eps: float, image_wh: ImageSize | None) -> Tensor:
+    def compute(self, pred: Tensor, target: Tensor, eps: float, context: BoxContext) -> Tensor:
         """The formula, (N,)."""
         return self._formula(pred, target, eps)
 
@@ -134,7 +137,7 @@ class FormulaSimilarityLoss(SimilarityLoss):
         super().__init__(name, value_range, **options)
         self._formula = formula
 
-    def compute(self, pred: Tensor, target: Tensor, eps: float, image_wh: ImageSize | None) -> Tensor:
+    def compute(self, pred: Tensor, target: Tensor, eps: float, context: BoxContext) -> Tensor:
         """1 - similarity, (N,)."""
         return 1 - self._formula(pred, target, eps)
 

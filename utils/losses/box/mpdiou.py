@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from utils.errors import UserError
-from utils.losses.box.base import ImageSize, SimilarityLoss, register_builder
+from utils.losses.box.base import BoxContext, SimilarityLoss, register_builder
 from utils.losses.box.geometry import iou_of
 from utils.parameters import Checked, check_number
 
@@ -22,9 +22,9 @@ class MinimumPointDistanceIoU(SimilarityLoss):
         super().__init__("mpdiou", RANGE, pixels=True, additive=True, settings={"image_size": image_size})
         self.image_size = image_size
 
-    def compute(self, pred: Tensor, target: Tensor, eps: float, image_wh: ImageSize | None) -> Tensor:
+    def compute(self, pred: Tensor, target: Tensor, eps: float, context: BoxContext) -> Tensor:
         """1 - IoU + (d_tl^2 + d_br^2) / (W^2 + H^2), (N,)."""
-        width, height = self.image_size if image_wh is None else image_wh
+        width, height = self.image_size if context.image_wh is None else context.image_wh
         squared_distances = (pred - target).square().sum(dim=1)  # of the top-left and the bottom-right corners
         return 1 - iou_of(pred, target, eps) + squared_distances / (width**2 + height**2)
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from utils import distributed
-from utils.losses.box.base import BoxLoss, ImageSize, register_builder
+from utils.losses.box.base import BoxContext, BoxLoss, register_builder
 from utils.losses.box.geometry import box_sides, boxes_to_centres, iou_and_union
 from utils.parameters import Choice, Number
 
@@ -19,7 +19,7 @@ class WiseIoU(BoxLoss):
     The mean moves once per training step: in a call in training mode whose predictions carry a gradient. Validation
     (evaluation mode, or no gradient recorded) and values that are only looked at leave it alone, as does a step without
     boxes. Processes that train together add up their sums and counts, so each has the same mean; all of them must
-    therefore call the loss in each step, with boxes or without.
+    therefore call the loss in each step, with boxes or without. ``BoxContext(across_processes=False)`` keeps to one.
 
     Attributes:
         mean_iou_loss: m, scalar, from 1 downwards.
@@ -35,13 +35,13 @@ class WiseIoU(BoxLoss):
         self.version, self.alpha, self.delta, self.momentum = version, alpha, delta, momentum
         self.register_buffer("mean_iou_loss", torch.ones(()))
 
-    def compute(self, pred: Tensor, target: Tensor, eps: float, image_wh: ImageSize | None) -> Tensor:
+    def compute(self, pred: Tensor, target: Tensor, eps: float, context: BoxContext) -> Tensor:
         """gain * exp(rho^2 / c^2) * (1 - IoU), (N,)."""
         sides = box_sides(pred, target)
         iou_loss = 1 - iou_and_union(sides, eps)[0]
         own = iou_loss.detach().clamp(min=0)  # rounding may lift the IoU of equal, large boxes above 1
         if self.training and torch.is_grad_enabled() and pred.requires_grad:
-            self._update(own)
+            self._update(own, context.across_processes)
         squared_offset = (boxes_to_centres(pred)[0] - boxes_to_centres(target)[0]).square().sum(dim=1)
         squared_diagonal = sides.enclosing_w.square() + sides.enclosing_h.square() + eps
         return self._gain(own, eps) * torch.exp(squared_offset / squared_diagonal.detach()) * iou_loss
@@ -56,8 +56,9 @@ class WiseIoU(BoxLoss):
         return outlier / (self.delta * self.alpha ** (outlier - self.delta))
 
     @torch.no_grad()
-    def _update(self, own: Tensor) -> None:
-        total = distributed.all_reduce_sum(torch.stack((own.sum(), own.new_tensor(float(own.numel())))))
+    def _update(self, own: Tensor, across_processes: bool) -> None:
+        total = torch.stack((own.sum(), own.new_tensor(float(own.numel()))))
+        total = distributed.all_reduce_sum(total) if across_processes else total
         # no branch on the count: without boxes the step has no weight, and the device need not be asked
         step = self.momentum * total[1].clamp(max=1)
         mean = total[0] / total[1].clamp(min=1)

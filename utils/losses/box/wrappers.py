@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from utils.errors import UserError
-from utils.losses.box.base import BOX_LOSSES, BoxLoss, Formula, ImageSize, SimilarityLoss, register_builder
+from utils.losses.box.base import BOX_LOSSES, BoxContext, BoxLoss, Formula, SimilarityLoss, register_builder
 from utils.losses.box.geometry import boxes_to_centres, iou_of
 from utils.parameters import Checked, Number
 
@@ -30,10 +30,10 @@ class ExchangedIoU(BoxLoss):
         self.inside = inside
         self._replacement = replacement
 
-    def compute(self, pred: Tensor, target: Tensor, eps: float, image_wh: ImageSize | None) -> Tensor:
+    def compute(self, pred: Tensor, target: Tensor, eps: float, context: BoxContext) -> Tensor:
         """L + IoU - replacement, (N,)."""
         difference = iou_of(pred, target, eps) - self._replacement(pred, target, eps)
-        return self.inside.compute(pred, target, eps, image_wh) + difference
+        return self.inside.compute(pred, target, eps, context) + difference
 
 
 class ExchangedIoUSimilarity(ExchangedIoU, SimilarityLoss):

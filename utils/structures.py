@@ -201,6 +201,21 @@ class Detections(NamedTuple):
     classes: Tensor
 
 
+class GroundTruth(NamedTuple):
+    """The objects of one image, as an evaluator wants them.
+
+    Attributes:
+        boxes: (n, 4) float64 ``xyxy``, pixels of the image file.
+        classes: (n,) int64.
+        crowd: (n,) bool, True for a region of many objects: it need not be found, and any number of detections may
+            lie in it.
+    """
+
+    boxes: np.ndarray
+    classes: np.ndarray
+    crowd: np.ndarray
+
+
 class ValidatedBatch(NamedTuple):
     """One batch as handed to ``on_batch``.
 

@@ -21,7 +21,7 @@ from utils.config.loading import load_hyperparameters
 from utils.config.parser import CommandParser
 from utils.criterion.build import check_loss_settings
 from utils.datasets import read_data_yaml
-from utils.datasets.image_files import list_images
+from utils.datasets.scan import list_images
 from utils.errors import DivergenceError, UserError
 from utils.losses import control_points_from
 from utils.search.options import SearchOptions

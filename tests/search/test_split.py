@@ -12,7 +12,7 @@ import yaml
 
 from tests.painted_objects import NAMES, write_data_set
 from utils.datasets import DetectionDataset, read_data_yaml
-from utils.datasets.image_files import list_images
+from utils.datasets.scan import list_images
 from utils.errors import UserError
 from utils.files import find_file
 from utils.search.split import hold_out

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 import torch
@@ -18,10 +20,10 @@ from utils.datasets.objects import Objects
 from utils.datasets.perspective import random_perspective
 from utils.datasets.pixels import CacheKind, PixelStore
 from utils.datasets.randomness import SampleKey, sample_rng
-from utils.datasets.scan import READERS, ScannedSplit, scan_split
+from utils.datasets.scan import ScannedSplit, open_split, scan_split
 from utils.datasets.shapes import ensure_generated
 from utils.errors import UserError, unknown_name
-from utils.structures import ImageGeometry, Sample
+from utils.structures import GroundTruth, ImageGeometry, Sample
 
 
 class DetectionDataset(Dataset):
@@ -51,6 +53,7 @@ class DetectionDataset(Dataset):
         paths: n image files.
         labels: n arrays (objects, 5) float32 of class and ``xywhn`` of the file's image.
         polygons: n outlines in [0, 1].
+        crowds: n arrays (regions, 5) as in ``labels``: many objects in one region, which is not trained on.
         sizes_hw: (n, 2) int64 heights and widths of the files' images.
         names: class names.
         report: what the scan met, a ``ScanReport``.
@@ -82,13 +85,13 @@ class DetectionDataset(Dataset):
         scanned = scan_split(description, split, progress=progress)
         _check_usable(scanned, split, augment, description)
         self.paths, self.labels, self.polygons = scanned.paths, scanned.labels, scanned.polygons
-        self.sizes_hw, self.report = scanned.sizes_hw, scanned.report
+        self.crowds, self.sizes_hw, self.report = scanned.crowds, scanned.sizes_hw, scanned.report
         self.names, self.image_size, self.seed = description.names, image_size, seed
         self.augment, self.rect, self.batch_size = augment, rect, batch_size
         self.hyp = hyp or Hyperparameters()
         if single_cls:
             self.names = description.names if description.nc == 1 else ("object",)
-            self.labels = [np.concatenate((rows[:, :1] * 0, rows[:, 1:]), axis=1) for rows in self.labels]
+            self.labels, self.crowds = _as_class_0(self.labels), _as_class_0(self.crowds)
         self._shapes_hw = np.full((len(self.paths), 2), image_size)
         if rect:
             order, shapes = rectangular_shapes(self.sizes_hw, batch_size, image_size, stride, pad)
@@ -101,6 +104,15 @@ class DetectionDataset(Dataset):
 
     def __len__(self) -> int:
         return len(self.paths)
+
+    def ground_truth(self, index: int) -> GroundTruth:
+        """What an evaluator compares the detections of an image with: its objects, then its crowds."""
+        height, width = self.sizes_hw[index].tolist()
+        rows = np.concatenate((self.labels[index], self.crowds[index])).astype(np.float64)
+        half = rows[:, 3:5] / 2
+        corners = np.concatenate((rows[:, 1:3] - half, rows[:, 1:3] + half), axis=1)
+        crowd = np.arange(len(rows)) >= len(self.labels[index])
+        return GroundTruth(corners * np.array([width, height, width, height]), rows[:, 0].astype(np.int64), crowd)
 
     def set_weights(self, weights: np.ndarray) -> None:
         """From now on draw the partners of mosaics and mixtures in proportion to these weights (n,), not all 0.
@@ -172,10 +184,15 @@ class DetectionDataset(Dataset):
         return image, objects, ImageGeometry(original, scale, geometry.pad)
 
     def _reorder(self, order: np.ndarray) -> None:
-        self.paths, self.labels, self.polygons = (
-            [values[index] for index in order] for values in (self.paths, self.labels, self.polygons)
-        )
+        self.paths = [self.paths[index] for index in order]
+        self.labels = [self.labels[index] for index in order]
+        self.polygons = [self.polygons[index] for index in order]
+        self.crowds = [self.crowds[index] for index in order]
         self.sizes_hw = self.sizes_hw[order]
+
+
+def _as_class_0(labels: Sequence[np.ndarray]) -> list[np.ndarray]:
+    return [np.concatenate((rows[:, :1] * 0, rows[:, 1:]), axis=1) for rows in labels]
 
 
 def _check_usable(scanned: ScannedSplit, split: str, augment: bool, description: DataDescription) -> None:
@@ -183,8 +200,8 @@ def _check_usable(scanned: ScannedSplit, split: str, augment: bool, description:
     if not scanned.paths:
         raise UserError(f"{where}: expected readable images but all were left out: {scanned.report.problems[0]}")
     if (augment or split == "train") and not any(len(rows) for rows in scanned.labels):
-        file_of_labels, _ = READERS[description.format]
+        label_file = open_split(description, split).label_file
         raise UserError(
             f"{where}: expected labels to train on, but none of the {len(scanned.paths)} images has any. "
-            f"The labels of {scanned.paths[0]} are looked for in {file_of_labels(scanned.paths[0])}"
+            f"The labels of {scanned.paths[0]} are looked for in {label_file(scanned.paths[0])}"
         )

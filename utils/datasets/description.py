@@ -10,12 +10,12 @@ from types import MappingProxyType
 from typing import Any
 
 from utils.config.yaml_files import key_lines, load_yaml
+from utils.datasets.formats import LABEL_FORMATS
 from utils.datasets.shapes import ShapesSettings, generated_root
 from utils.errors import UserError, unknown_name
 from utils.files import ROOT
 
 SPLITS = ("train", "val", "test")
-FORMATS = ("yolo", "voc")
 KEYS = ("path", *SPLITS, "names", "nc", "format", "defaults", "generator", "download")
 # What labelling services and collections write beside it; it says nothing that training depends on.
 FOREIGN_KEYS = (
@@ -40,12 +40,13 @@ class DataDescription:
         file: the YAML.
         root: folder that the splits are relative to.
         names: class names; the class index is the position.
-        format: of the labels, ``"yolo"`` (text files) or ``"voc"`` (Pascal VOC XML).
+        format: of the labels, a name of ``LABEL_FORMATS``: ``"yolo"`` (text files) or ``"voc"`` (Pascal VOC XML).
         splits: ``train``, ``val`` and ``test``, as far as given, to absolute paths: folders or lists of images
             (``yolo``), or lists of ids (``voc``). They need not exist until a split is used.
         defaults: settings of the training command that this data set suggests, e.g. ``imgsz``.
         generator: settings of the generator that makes the data set on first use, or None.
         download: where the data set can be had, as text; never executed or fetched.
+        format_settings: values of the keys that the label format adds.
     """
 
     file: Path
@@ -56,6 +57,7 @@ class DataDescription:
     defaults: Mapping[str, Any] = field(default_factory=dict)
     generator: ShapesSettings | None = None
     download: str = ""
+    format_settings: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def nc(self) -> int:
@@ -105,9 +107,20 @@ def read_data_yaml(path: Path) -> DataDescription:
     def where(key: object) -> str:
         return f"{path}:{lines.get((str(key),), 1)}"
 
+    label_format = str(values.get("format") or "yolo")
+    if label_format not in LABEL_FORMATS.names():
+        raise unknown_name(LABEL_FORMATS.kind, label_format, LABEL_FORMATS.names(), where("format"))
+    own_keys = LABEL_FORMATS.entry(label_format).parameters
     for key in values:
-        if key not in KEYS and key not in FOREIGN_KEYS:
-            raise unknown_name("key", key, KEYS, where(key))
+        if key not in KEYS and key not in own_keys and key not in FOREIGN_KEYS:
+            raise unknown_name("key", key, [*KEYS, *own_keys], where(key))
+    format_settings = {}
+    for key, parameter in own_keys.items():
+        if values.get(key) is not None:
+            try:
+                format_settings[key] = parameter.check(values[key])
+            except UserError as error:
+                raise UserError(f"{where(key)}: {key}: {error}") from None
     for key in ("train", "val", "names"):
         if values.get(key) is None:
             raise UserError(f"{path}: expected the keys 'train', 'val' and 'names', but {key!r} is missing")
@@ -115,9 +128,6 @@ def read_data_yaml(path: Path) -> DataDescription:
     nc = values.get("nc")
     if nc is not None and nc != len(names):
         raise UserError(f"{where('nc')}: nc: expected {len(names)}, the number of names, but got {nc!r}")
-    label_format = values.get("format", "yolo")
-    if label_format not in FORMATS:
-        raise unknown_name("format", label_format, FORMATS, where("format"))
     defaults = values.get("defaults") or {}
     if not isinstance(defaults, Mapping):
         raise UserError(f"{where('defaults')}: defaults: expected a mapping of settings but got {defaults!r}")
@@ -139,6 +149,7 @@ def read_data_yaml(path: Path) -> DataDescription:
         defaults=MappingProxyType(dict(defaults)),
         generator=generator,
         download=str(values.get("download") or "").strip(),
+        format_settings=MappingProxyType(format_settings),
     )
 
 

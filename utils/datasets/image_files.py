@@ -1,4 +1,4 @@
-"""Finding, checking and reading image files."""
+"""Checking and reading image files, and lists of them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import cv2
 import numpy as np
 from PIL import ExifTags, Image
 
-from utils.datasets.description import DataDescription
 from utils.errors import UserError
 
 IMAGE_SUFFIXES = (".bmp", ".dng", ".jpeg", ".jpg", ".mpo", ".pfm", ".png", ".tif", ".tiff", ".webp")
@@ -18,58 +17,18 @@ ORIENTATION = ExifTags.Base.Orientation
 END_MARKERS = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
 
 
-def list_images(description: DataDescription, split: str) -> list[str]:
-    """Every image of a split, sorted; one that is listed twice comes twice. The files of lists are not looked at.
+def read_lines(file: Path) -> list[str]:
+    """Lines of a list file, without blanks around them and without empty ones.
 
     Raises:
-        UserError: the split or its files do not exist, or hold no image.
+        UserError: it is no text file.
     """
-    lister = _voc_images if description.format == "voc" else _yolo_images
-    found = sorted(image for source in description.require(split) for image in lister(source, description))
-    if not found:
-        sources = ", ".join(map(str, description.splits[split]))
-        known = " ".join(IMAGE_SUFFIXES)
-        raise UserError(f"{description.file}: {split}: expected images in {sources} but found none. Suffixes: {known}")
-    return found
-
-
-def _yolo_images(source: Path, description: DataDescription) -> list[str]:
-    """Images of a folder and all below it, or of a text file with one image a line."""
-    if source.is_dir():
-        files = (os.path.join(folder, name) for folder, _, names in os.walk(source, followlinks=True) for name in names)
-        return [file for file in files if file.lower().endswith(IMAGE_SUFFIXES)]
-    if source.suffix.lower() in IMAGE_SUFFIXES:
-        return [str(source)]
-    images = []
-    for line in _lines(source):
-        if not line.lower().endswith(IMAGE_SUFFIXES):
-            continue
-        below_list, below_root = source.parent / line, description.root / line
-        use_root = not line.startswith("./") and not below_list.exists() and below_root.exists()
-        images.append(os.path.normpath(below_root if use_root else below_list))
-    return images
-
-
-def _voc_images(source: Path, description: DataDescription) -> list[str]:
-    """Images of a list of ids, ``<root>/ImageSets/Main/<split>.txt``, in ``<root>/JPEGImages``; or of image files."""
-    if source.is_dir():
-        raise UserError(
-            f"{description.file}: expected a list of ids, ImageSets/Main/train.txt, but {source} is a folder"
-        )
-    lines = _lines(source)
-    if all(line.lower().endswith(IMAGE_SUFFIXES) for line in lines):
-        return [os.path.normpath(source.parent / line) for line in lines]
-    folder = source.parents[2] / "JPEGImages"
-    files = {Path(name).stem: name for name in sorted(os.listdir(folder), reverse=True)} if folder.is_dir() else {}
-    ids = [line.split()[0] for line in lines]  # lists of one class carry a second column
-    return [str(folder / files.get(name, f"{name}.jpg")) for name in ids]
-
-
-def _lines(file: Path) -> list[str]:
     try:
         text = file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{file}: expected a text file with one image a line, but it cannot be read: {error}") from None
+        raise UserError(
+            f"{file}: expected a text file with one image per line, but it cannot be read: {error}"
+        ) from None
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 

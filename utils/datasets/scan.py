@@ -16,20 +16,18 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from utils.datasets.annotation import Annotation
 from utils.datasets.cache_folder import cache_folder
 from utils.datasets.description import DataDescription
-from utils.datasets.formats.voc_xml import annotation_path, read_voc_labels
-from utils.datasets.formats.yolo_txt import label_path, read_yolo_labels
-from utils.datasets.image_files import check_image, list_images
+from utils.datasets.formats import LABEL_FORMATS
+from utils.datasets.formats.base import NO_ROWS, Annotation, LabelledSplit
+from utils.datasets.image_files import IMAGE_SUFFIXES, check_image
 from utils.datasets.objects import Polygons
 from utils.errors import UserError
 from utils.files import write_atomically
 
 LOGGER = logging.getLogger(__name__)
-CACHE_VERSION = 1  # of the cache file, and of the rules by which labels are read
+CACHE_VERSION = 2  # of the cache file, and of the rules by which labels are read
 SHOWN_PROBLEMS = 20
-READERS = {"yolo": (label_path, read_yolo_labels), "voc": (annotation_path, read_voc_labels)}
 
 
 class ScanReport(NamedTuple):
@@ -64,6 +62,7 @@ class ScannedSplit(NamedTuple):
         sizes_hw: (n, 2) int64 heights and widths.
         labels: n arrays (objects, 5) float32 of class and ``xywhn``.
         polygons: n outlines in [0, 1].
+        crowds: n arrays (regions, 5) as in ``labels``, see :class:`Annotation`.
         report: what was met on the way.
     """
 
@@ -71,7 +70,32 @@ class ScannedSplit(NamedTuple):
     sizes_hw: np.ndarray
     labels: list[np.ndarray]
     polygons: list[Polygons]
+    crowds: list[np.ndarray]
     report: ScanReport
+
+
+def open_split(description: DataDescription, split: str) -> LabelledSplit:
+    """The images of a split, sorted, and how to read their labels.
+
+    Raises:
+        UserError: the split or its files do not exist, or hold no image.
+    """
+    label_format = LABEL_FORMATS.build(description.format, **description.format_settings)
+    opened = label_format.open_split(split, description.require(split), description.root, description.names)
+    if not opened.images:
+        sources = ", ".join(map(str, description.splits[split]))
+        known = " ".join(IMAGE_SUFFIXES)
+        raise UserError(f"{description.file}: {split}: expected images in {sources} but found none. Suffixes: {known}")
+    return opened._replace(images=sorted(opened.images))
+
+
+def list_images(description: DataDescription, split: str) -> list[str]:
+    """Every image of a split, sorted; one that is listed twice comes twice. The image files are not looked at.
+
+    Raises:
+        UserError: as :func:`open_split`.
+    """
+    return list(open_split(description, split).images)
 
 
 def scan_split(description: DataDescription, split: str, *, progress: bool = True) -> ScannedSplit:
@@ -83,14 +107,14 @@ def scan_split(description: DataDescription, split: str, *, progress: bool = Tru
         progress: show a bar where stderr is a terminal.
 
     Raises:
-        UserError: as :func:`list_images`; a class index or name that the data set does not have.
+        UserError: as :func:`open_split`; a class index or name that the data set does not have.
     """
-    images = list_images(description, split)
-    cache, key = _cache_file(description, images), _key(description, images)
+    opened = open_split(description, split)
+    cache, key = _cache_file(description, opened.images), _key(description, opened)
     scanned = _load(cache, key)
     source = "cached labels"
     if scanned is None:
-        scanned, source = _scan(description, split, images, progress), "labels"
+        scanned, source = _scan(opened, split, progress), "labels"
         try:
             write_atomically(cache, lambda file: _save(file, scanned, key))
         except OSError as error:
@@ -100,17 +124,15 @@ def scan_split(description: DataDescription, split: str, *, progress: bool = Tru
         LOGGER.warning(problem)
     if len(report.problems) > SHOWN_PROBLEMS:
         LOGGER.warning("... and %d more problems in the labels of %s", len(report.problems) - SHOWN_PROBLEMS, split)
-    LOGGER.info("%s, %s of %d images: %s", split, source, len(images), report)
+    LOGGER.info("%s, %s of %d images: %s", split, source, len(opened.images), report)
     return scanned
 
 
-def _scan(description: DataDescription, split: str, images: Sequence[str], progress: bool) -> ScannedSplit:
-    _, read_labels = READERS[description.format]
-
+def _scan(opened: LabelledSplit, split: str, progress: bool) -> ScannedSplit:
     def read(path: str) -> tuple[tuple[int, int], Annotation] | str:
         try:
             size_hw = check_image(path)
-            return size_hw, read_labels(path, size_hw, description.names)
+            return size_hw, opened.read(path, size_hw)
         except ValueError as error:
             if isinstance(error, UserError):
                 raise
@@ -119,25 +141,30 @@ def _scan(description: DataDescription, split: str, images: Sequence[str], progr
     with ThreadPool(min(8, os.cpu_count() or 1)) as pool:
         results = list(
             tqdm(
-                pool.imap(read, images, chunksize=16),
+                pool.imap(read, opened.images, chunksize=16),
                 desc=f"reading {split} labels",
-                total=len(images),
+                total=len(opened.images),
                 disable=None if progress else True,
                 leave=False,
             )
         )
-    usable = [(path, *result) for path, result in zip(images, results, strict=True) if not isinstance(result, str)]
+    usable = [
+        (path, *result) for path, result in zip(opened.images, results, strict=True) if not isinstance(result, str)
+    ]
     annotations = [annotation for _, _, annotation in usable]
     problems = [result for result in results if isinstance(result, str)]
     problems += [problem for annotation in annotations for problem in annotation.problems]
     found = sum(annotation.found for annotation in annotations)
     empty = sum(annotation.found and len(annotation.labels) == 0 for annotation in annotations)
-    report = ScanReport(found, len(usable) - found, empty, len(images) - len(usable), tuple(dict.fromkeys(problems)))
+    report = ScanReport(
+        found, len(usable) - found, empty, len(opened.images) - len(usable), tuple(dict.fromkeys(problems))
+    )
     return ScannedSplit(
         [path for path, _, _ in usable],
         np.array([size_hw for _, size_hw, _ in usable], np.int64).reshape(-1, 2),
         [annotation.labels for annotation in annotations],
         [annotation.polygons for annotation in annotations],
+        [annotation.crowds for annotation in annotations],
         report,
     )
 
@@ -148,18 +175,23 @@ def _cache_file(description: DataDescription, images: Sequence[str]) -> Path:
     return cache_folder() / "labels" / f"{digest[:32]}.npz"
 
 
-def _key(description: DataDescription, images: Sequence[str]) -> str:
-    """Changes with the class names, and with the size or time of any image or label file."""
-    file_of_labels, _ = READERS[description.format]
-    digest = hashlib.sha256(json.dumps([CACHE_VERSION, description.names]).encode())
-    for path in images:
-        for file in (path, file_of_labels(path)):
-            try:
-                status = os.stat(file)
-                digest.update(f"{status.st_size} {status.st_mtime_ns} ".encode())
-            except OSError:
-                digest.update(b"- ")
+def _key(description: DataDescription, opened: LabelledSplit) -> str:
+    """Changes with the class names, the settings of the format, and the size or time of any image or label file."""
+    settings = [CACHE_VERSION, description.names, dict(description.format_settings)]
+    digest = hashlib.sha256(json.dumps(settings, default=str).encode())
+    for file in opened.images:
+        digest.update(_size_and_time(file))
+    for file in dict.fromkeys(map(opened.label_file, opened.images)):  # once, where it holds all labels
+        digest.update(_size_and_time(file))
     return digest.hexdigest()
+
+
+def _size_and_time(file: str) -> bytes:
+    try:
+        status = os.stat(file)
+    except OSError:
+        return b"- "
+    return f"{status.st_size} {status.st_mtime_ns} ".encode()
 
 
 def _save(file: io.BufferedIOBase, scanned: ScannedSplit, key: str) -> None:
@@ -169,7 +201,9 @@ def _save(file: io.BufferedIOBase, scanned: ScannedSplit, key: str) -> None:
         text=np.frombuffer(text.encode(), np.uint8),
         sizes_hw=scanned.sizes_hw,
         counts=np.array([len(labels) for labels in scanned.labels], np.int64),
-        labels=np.concatenate([np.zeros((0, 5), np.float32), *scanned.labels]),
+        labels=np.concatenate([NO_ROWS, *scanned.labels]),
+        crowd_counts=np.array([len(crowds) for crowds in scanned.crowds], np.int64),
+        crowds=np.concatenate([NO_ROWS, *scanned.crowds]),
         point_counts=np.array([len(polygons.owner) for polygons in scanned.polygons], np.int64),
         points=np.concatenate([np.zeros((0, 2), np.float32), *(polygons.points for polygons in scanned.polygons)]),
         owner=np.concatenate([np.zeros(0, np.int64), *(polygons.owner for polygons in scanned.polygons)]),
@@ -183,19 +217,24 @@ def _load(cache: Path, key: str) -> ScannedSplit | None:
             text = json.loads(arrays["text"].tobytes())
             if text["key"] != key:
                 return None
-            cuts, point_cuts = np.cumsum(arrays["counts"])[:-1], np.cumsum(arrays["point_counts"])[:-1]
-            points = np.split(arrays["points"], point_cuts)
-            owners = np.split(arrays["owner"], point_cuts)
+            points = _split(arrays["points"], arrays["point_counts"])
+            owners = _split(arrays["owner"], arrays["point_counts"])
             report = ScanReport(**{**text["report"], "problems": tuple(text["report"]["problems"])})
             return ScannedSplit(
                 text["paths"],
                 arrays["sizes_hw"],
-                np.split(arrays["labels"], cuts),
+                _split(arrays["labels"], arrays["counts"]),
                 [Polygons(*pair) for pair in zip(points, owners, strict=True)],
+                _split(arrays["crowds"], arrays["crowd_counts"]),
                 report,
             )
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
-        LOGGER.warning("the label cache %s is damaged and made anew: %s", cache, error)
+        LOGGER.warning("the label cache %s is damaged and will be rebuilt: %s", cache, error)
         return None
+
+
+def _split(rows: np.ndarray, counts: np.ndarray) -> list[np.ndarray]:
+    """Rows of all images, one after another, to those of each."""
+    return np.split(rows, np.cumsum(counts)[:-1])

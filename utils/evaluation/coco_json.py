@@ -31,19 +31,10 @@ def image_ids(paths: Sequence[str | Path]) -> list[int] | list[str]:
     return [names.stem(stem, str(index)) for index, stem in enumerate(stems)]
 
 
-def gt_boxes(dataset: DetectionDataset, index: int) -> tuple[np.ndarray, np.ndarray]:
-    """Ground truth of one image of a split: boxes (n, 4) float64 ``xyxy`` in pixels of the file, classes (n,) int64."""
-    height, width = dataset.sizes_hw[index].tolist()
-    rows = dataset.labels[index].astype(np.float64)
-    half = rows[:, 3:5] / 2
-    corners = np.concatenate((rows[:, 1:3] - half, rows[:, 1:3] + half), axis=1)
-    return corners * np.array([width, height, width, height]), rows[:, 0].astype(np.int64)
-
-
-def annotations(
+def coco_annotations(
     dataset: DetectionDataset, ids: Sequence[int | str], categories: Sequence[int], names: Sequence[str]
 ) -> dict[str, Any]:
-    """The labels of a split as COCO annotations: images, categories, and boxes with their areas; nothing is a crowd.
+    """The labels of a split as COCO annotations: images, categories, and boxes with their areas.
 
     Args:
         dataset: n images with their labels.
@@ -55,9 +46,9 @@ def annotations(
         {"id": image_id, "file_name": Path(path).name, "height": height, "width": width}
         for image_id, path, (height, width) in zip(ids, dataset.paths, sizes, strict=True)
     ]
-    rows = []
+    rows: list[dict[str, Any]] = []
     for index, image_id in enumerate(ids):
-        boxes, classes = gt_boxes(dataset, index)
+        boxes, classes, crowd = dataset.ground_truth(index)
         xywh = np.concatenate((boxes[:, :2], boxes[:, 2:] - boxes[:, :2]), axis=1).tolist()
         rows += [
             {
@@ -66,12 +57,14 @@ def annotations(
                 "category_id": categories[index_of_class],
                 "bbox": box,
                 "area": box[2] * box[3],
-                "iscrowd": 0,
+                "iscrowd": int(is_crowd),
             }
-            for number, (box, index_of_class) in enumerate(zip(xywh, classes.tolist(), strict=True), start=1)
+            for number, (box, index_of_class, is_crowd) in enumerate(
+                zip(xywh, classes.tolist(), crowd.tolist(), strict=True), start=1
+            )
         ]
-    classes = [{"id": number, "name": name} for number, name in zip(categories, names, strict=True)]
-    return {"images": images, "annotations": rows, "categories": classes}
+    category_rows = [{"id": number, "name": name} for number, name in zip(categories, names, strict=True)]
+    return {"images": images, "annotations": rows, "categories": category_rows}
 
 
 def published_annotations(description: DataDescription, split: str) -> Path | None:

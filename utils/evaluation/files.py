@@ -11,7 +11,7 @@ import numpy as np
 
 from utils.config.yaml_files import load_yaml
 from utils.datasets import DetectionDataset
-from utils.evaluation.coco_json import annotations, image_ids, write_results
+from utils.evaluation.coco_json import coco_annotations, image_ids, write_results
 from utils.evaluation.pycocotools_check import compare_with_pycocotools, comparison_table
 from utils.files import ROOT
 from utils.label_files import FileStems, category_ids, label_rows, write_labels
@@ -110,7 +110,7 @@ class OutputFiles:
             log.info("the data set has no labels: there is no ground truth to write, and nothing is measured")
             return
         ground_truth = self.save_dir / "ground_truth.json"
-        text = json.dumps(annotations(self.dataset, ids, categories, names), allow_nan=False)
+        text = json.dumps(coco_annotations(self.dataset, ids, categories, names), allow_nan=False)
         ground_truth.write_text(text + "\n", encoding="utf-8")
         if self.coco_api:
             file = self.published if self.published and is_coco else ground_truth

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from utils.config.console import images_bar
 from utils.datasets import DetectionDataset, Loader
 from utils.evaluation.budget import ClassBudget
-from utils.evaluation.coco_json import gt_boxes, image_ids
+from utils.evaluation.coco_json import image_ids
 from utils.inference import Stopwatch, decoding_type, to_network_input
 from utils.metrics import DetectionEvaluator, Metrics
 from utils.postprocess import best_per_class, scale_boxes
@@ -133,5 +133,6 @@ def _evaluator(
     evaluator = DetectionEvaluator(len(names), names)
     ids = image_ids(dataset.paths)
     for number, index in enumerate(sorted(range(len(ids)), key=ids.__getitem__)):
-        evaluator.update(detections[index], *gt_boxes(dataset, index), image=number)
+        truth = dataset.ground_truth(index)
+        evaluator.update(detections[index], truth.boxes, truth.classes, gt_crowd=truth.crowd, image=number)
     return evaluator

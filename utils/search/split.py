@@ -9,7 +9,7 @@ import numpy as np
 import yaml
 
 from utils.datasets.description import DataDescription
-from utils.datasets.image_files import list_images
+from utils.datasets.scan import list_images
 from utils.datasets.shapes import ensure_generated
 from utils.errors import UserError
 from utils.files import write_atomically

@@ -1,1 +1,11 @@
-"""Label formats: readers of annotation files."""
+"""Label formats. A new one is a file here and a line below; see :class:`utils.datasets.formats.base.LabelFormat`."""
+
+from utils.datasets.formats.base import LABEL_FORMATS
+from utils.datasets.formats.voc_xml import VocXml
+from utils.datasets.formats.yolo_txt import YoloTxt
+from utils.registry import Info
+
+LABEL_FORMATS.add(Info(name="yolo", build=YoloTxt))
+LABEL_FORMATS.add(Info(name="voc", build=VocXml))
+
+__all__ = ["LABEL_FORMATS"]

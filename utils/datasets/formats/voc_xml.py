@@ -2,18 +2,43 @@
 
 from __future__ import annotations
 
+import functools
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
 
-from utils.datasets.annotation import Annotation, background
+from utils.datasets.formats.base import Annotation, LabelledSplit, background
+from utils.datasets.image_files import IMAGE_SUFFIXES, read_lines
 from utils.datasets.objects import Polygons
-from utils.errors import unknown_name
+from utils.errors import UserError, unknown_name
 
 SIDES = ("xmin", "ymin", "xmax", "ymax")
+
+
+class VocXml:
+    """``format: voc``: lists of ids; the image ``JPEGImages/a.jpg`` has its labels in ``Annotations/a.xml``."""
+
+    def open_split(self, split: str, sources: Sequence[Path], root: Path, names: Sequence[str]) -> LabelledSplit:
+        """See :class:`~utils.datasets.formats.base.LabelFormat`."""
+        images = [image for source in sources for image in _images(source)]
+        return LabelledSplit(images, annotation_path, functools.partial(read_voc_labels, names=names))
+
+
+def _images(source: Path) -> list[str]:
+    """Images of a list of ids, ``<root>/ImageSets/Main/<split>.txt``, in ``<root>/JPEGImages``; or of image files."""
+    if source.is_dir():
+        raise UserError(f"{source}: expected a list of ids, such as ImageSets/Main/train.txt, but found a folder")
+    lines = read_lines(source)
+    if all(line.lower().endswith(IMAGE_SUFFIXES) for line in lines):
+        return [os.path.normpath(source.parent / line) for line in lines]
+    folder = source.parents[2] / "JPEGImages"
+    files = {Path(name).stem: name for name in sorted(os.listdir(folder), reverse=True)} if folder.is_dir() else {}
+    ids = [line.split()[0] for line in lines]  # lists of one class carry a second column
+    return [str(folder / files.get(name, f"{name}.jpg")) for name in ids]
 
 
 def annotation_path(image_path: str) -> str:

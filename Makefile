@@ -22,4 +22,5 @@ check: ## a short training, validation and detection
 	.ci/check $(PYTHON)
 
 docs: ## write the generated tables of docs/ again
-	$(PYTHON) -m utils.losses
+	$(PYTHON) -m utils.losses --write docs/losses.md
+	$(PYTHON) -m utils.assigners --write docs/losses.md

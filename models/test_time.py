@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from utils.structures import Predictions
+
 GREY = 114 / 255  # of the border, as the letterbox has it
 
 
@@ -56,7 +58,7 @@ class TestTimeAugmented(nn.Module):
         found = []
         for index, view in enumerate(VIEWS):
             maps = raw[index * levels : (index + 1) * levels]
-            rows = self.network.decode(maps)
+            rows = Predictions(self.network.decode(maps), self.nc)
             if levels > 1:
                 counts = [math.prod(level.shape[1:4]) for level in maps]
                 first = counts[0] if index == len(VIEWS) - 1 else 0
@@ -84,11 +86,11 @@ def _scaled(height: int, width: int, scale: float) -> tuple[int, int]:
     return max(1, round(height * scale)), max(1, round(width * scale))
 
 
-def _as_in_image(rows: Tensor, view: View, height: int, width: int) -> Tensor:
+def _as_in_image(rows: Predictions, view: View, height: int, width: int) -> Tensor:
     """Predictions (B, n, 5 + C) of a view with their boxes in pixels of the images, of ``height`` and ``width``."""
     seen_height, seen_width = _scaled(height, width, view.scale)
-    factors = rows.new_tensor([width / seen_width, height / seen_height])
-    xywh = rows[..., :4] * factors.repeat(2)
+    factors = rows.values.new_tensor([width / seen_width, height / seen_height])
+    xywh = rows.boxes * factors.repeat(2)
     if view.mirrored:
         xywh = torch.cat((width - xywh[..., :1], xywh[..., 1:]), dim=-1)
-    return torch.cat((xywh, rows[..., 4:]), dim=-1)
+    return torch.cat((xywh, rows.scores), dim=-1)

@@ -48,7 +48,7 @@ def build(num_classes: int = 3, **hyp: object) -> Criterion:
 
 
 def predictions_of(raw: list[torch.Tensor]) -> RawPredictions:
-    return RawPredictions(flatten_levels(raw), raw[0].shape[-1] - 5)
+    return RawPredictions.of(flatten_levels(raw))
 
 
 def matches_of(criterion: Criterion, raw: list[torch.Tensor], targets: torch.Tensor) -> tuple[torch.Tensor, Matches]:

@@ -9,7 +9,7 @@ import torchvision
 from torch import Tensor
 
 from utils.boxes import clip_boxes, xywh_to_xyxy
-from utils.structures import Detections, ImageGeometry
+from utils.structures import Detections, ImageGeometry, Predictions
 
 MAX_CANDIDATES = 30_000  # rows of one image (or of a class of it), best first, that enter the suppression
 FIRST_TRY = 1_000  # rows to suppress before looking at more
@@ -46,13 +46,15 @@ def non_max_suppression(
     Raises:
         ValueError: ``predictions`` is not of the shape above, thresholds are not C, or ``classes`` is empty.
     """
-    predictions = _checked(predictions)
+    checked = _checked(predictions)
     if classes is not None and not len(classes):
         raise ValueError("expected classes to hold at least one class index, or to be None, but got none")
-    thresholds = _thresholds(conf_thres, predictions)
+    thresholds = _thresholds(conf_thres, checked)
     found = []
-    for image in predictions:
-        boxes, scores, labels = _candidates(image[image[:, 4] > thresholds.min()], thresholds, classes, multi_label)
+    for number in range(len(checked)):
+        image = checked[number]
+        likely = image[image.objectness > thresholds.min()]
+        boxes, scores, labels = _candidates(likely, thresholds, classes, multi_label)
         keep = _survivors(boxes, scores, torch.zeros_like(labels) if agnostic else labels, iou_thres, max_det)
         found.append(Detections(boxes[keep], scores[keep], labels[keep]))
     return found
@@ -84,13 +86,14 @@ def best_per_class(
     Raises:
         ValueError: ``predictions`` is not of the shape above, or thresholds are not C.
     """
-    predictions = _checked(predictions)
-    thresholds = _thresholds(conf_thres, predictions)[:, None]
+    checked = _checked(predictions)
+    thresholds = _thresholds(conf_thres, checked)[:, None]
     found = []
-    for image in predictions:
-        boxes = xywh_to_xyxy(image[:, :4])
+    for number in range(len(checked)):
+        image = checked[number]
+        boxes = xywh_to_xyxy(image.boxes)
         usable = boxes.isfinite().all(dim=1)
-        scores = (image[:, 5:] * image[:, 4:5]).T
+        scores = (image.classes * image.objectness[:, None]).T
         scores = scores.where((scores > thresholds) & usable, -1.0)  # NaN is never above
         found.append(_best_of_image(boxes, scores.contiguous(), iou_thres, max_det))
     return found
@@ -157,28 +160,29 @@ def _rank_in_class(label: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
     return torch.arange(len(label), device=label.device) - (counts.cumsum(0) - counts)[label], counts
 
 
-def _checked(predictions: Tensor) -> Tensor:
-    """Predictions of the right shape in float32 or wider, on a device that has float64."""
+def _checked(predictions: Tensor) -> Predictions:
+    """Predictions of the right shape in float32 or wider, on a device that has float64, with their columns named."""
     if predictions.ndim != 3 or predictions.shape[2] < 6:
         raise ValueError(f"expected predictions of shape (B, N, 5 + C) but got {tuple(predictions.shape)}")
     predictions = predictions.to(torch.promote_types(predictions.dtype, torch.float32))
-    return predictions.cpu() if predictions.device.type == "mps" else predictions
+    predictions = predictions.cpu() if predictions.device.type == "mps" else predictions
+    return Predictions.of(predictions)
 
 
-def _thresholds(conf_thres: float | Sequence[float] | Tensor, predictions: Tensor) -> Tensor:
+def _thresholds(conf_thres: float | Sequence[float] | Tensor, predictions: Predictions) -> Tensor:
     """(C,) in the type and on the device of the predictions."""
-    num_classes = predictions.shape[2] - 5
-    given = torch.as_tensor(conf_thres, dtype=predictions.dtype, device=predictions.device)
+    num_classes, values = predictions.num_classes, predictions.values
+    given = torch.as_tensor(conf_thres, dtype=values.dtype, device=values.device)
     if given.ndim and given.shape != (num_classes,):
         raise ValueError(f"expected one threshold, or {num_classes} for the classes, but got {tuple(given.shape)}")
     return given.expand(num_classes)
 
 
 def _candidates(
-    rows: Tensor, thresholds: Tensor, classes: Sequence[int] | None, multi_label: bool
+    rows: Predictions, thresholds: Tensor, classes: Sequence[int] | None, multi_label: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Boxes (n, 4) ``xyxy``, scores (n,) and classes (n,) above the thresholds, best score first."""
-    class_scores = rows[:, 5:] * rows[:, 4:5]
+    class_scores = rows.classes * rows.objectness[:, None]
     passes = class_scores > thresholds
     if multi_label:
         row, labels = passes.nonzero(as_tuple=True)
@@ -190,7 +194,7 @@ def _candidates(
     if classes is not None:
         wanted = _is_wanted(labels, classes)
         row, scores, labels = row[wanted], scores[wanted], labels[wanted]
-    boxes = xywh_to_xyxy(rows[row, :4])
+    boxes = xywh_to_xyxy(rows.boxes[row])
     order = scores.sort(descending=True, stable=True).indices
     order = order[boxes[order].isfinite().all(dim=1)][:MAX_CANDIDATES]
     return boxes[order], scores[order], labels[order]
@@ -229,7 +233,8 @@ def best_score(predictions: Tensor, classes: Sequence[int] | None = None, multi_
     Args:
         predictions, classes, multi_label: as in :func:`non_max_suppression`.
     """
-    scores = predictions[..., 4:5] * predictions[..., 5:]
+    named = Predictions.of(predictions)
+    scores = named.objectness[..., None] * named.classes
     if multi_label:
         scores = scores if classes is None else scores[..., list(classes)]
     elif classes is not None:

@@ -82,6 +82,11 @@ class _PredictionColumns:
     values: Tensor
     num_classes: int
 
+    @classmethod
+    def of(cls, values: Tensor) -> Self:
+        """Name the columns of (..., 5 + C) values that hold nothing beside the classes."""
+        return cls(values, values.shape[-1] - 5)
+
     @property
     def boxes(self) -> Tensor:
         """(..., 4) x, y, w, h."""

@@ -15,7 +15,7 @@ from utils.evaluation.coco_json import image_ids
 from utils.inference import Stopwatch, decoding_type, to_network_input
 from utils.metrics import DetectionEvaluator, Metrics
 from utils.postprocess import best_per_class, scale_boxes
-from utils.structures import Detections, LossOutput, ValidatedBatch
+from utils.structures import Detections, LossOutput, Predictions, ValidatedBatch
 
 BUDGET = 50_000  # detections of a class that an evaluation keeps; ten an image on large sets
 
@@ -121,8 +121,9 @@ def _decoded_one_by_one(model: nn.Module, raw: Sequence[Tensor], single_cls: boo
     for image in range(len(raw[0])):
         predictions = model.decode([level[image : image + 1].to(dtype) for level in raw])
         if single_cls:
-            likeliest = predictions[..., 5:].amax(dim=-1, keepdim=True)
-            predictions = torch.cat((predictions[..., :5], likeliest), dim=-1)
+            named = Predictions.of(predictions)
+            likeliest = named.classes.amax(dim=-1, keepdim=True)
+            predictions = torch.cat((named.boxes, named.objectness[..., None], likeliest), dim=-1)
         yield predictions
 
 

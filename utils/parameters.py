@@ -9,6 +9,8 @@ from typing import Any, Protocol
 
 from utils.errors import UserError, unknown_name
 
+INF = math.inf
+
 
 class Parameter(Protocol):
     """One parameter of a registered thing."""
@@ -41,13 +43,15 @@ def check_number(value: Any, low: float = -math.inf, high: float = math.inf, *, 
     except (TypeError, ValueError):
         found = math.nan
     if not math.isfinite(found) or not low <= found <= high or (above and found == low):
-        wanted = f" {_interval(low, high, above)}" if math.isfinite(low) or math.isfinite(high) else ""
-        raise UserError(f"expected a number{wanted} but got {value!r}")
+        wanted = f"a number {interval_text(low, high, above)}".rstrip()
+        raise UserError(f"expected {wanted} but got {value!r}")
     return found
 
 
-def _interval(low: float, high: float, above: bool) -> str:
-    """``from 0 to 1``, ``of at least 1``, ``above 0``, ``above 0 and at most 1``, ``of at most 1``."""
+def interval_text(low: float, high: float, above: bool = False) -> str:
+    """``from 0 to 1``, ``of at least 1``, ``above 0``, ``above 0 and at most 1``, ``of at most 1``, or empty."""
+    if not math.isfinite(low) and not math.isfinite(high):
+        return ""
     if not math.isfinite(low):
         return f"of at most {high:g}"
     if above:
@@ -59,7 +63,7 @@ def _interval(low: float, high: float, above: bool) -> str:
 class Number:
     """A finite number in [low, high], or in (low, high] with ``above``."""
 
-    default: float
+    default: float | None
     low: float = -math.inf
     high: float = math.inf
     above: bool = False
@@ -100,7 +104,7 @@ class Flag:
 class Choice:
     """One of a few values, all texts or all numbers."""
 
-    default: str | int
+    default: str | int | None
     choices: Sequence[str | int]
 
     def check(self, value: Any) -> str | int:

@@ -139,7 +139,7 @@ def buildable(hyp: Hyperparameters) -> None:
             "loss:\n  score: {name: focal, gamma: -1}\n",
             r"a\.yaml:3: loss\.score: focal: gamma: expected a number of at least 0 but got -1",
         ),
-        ("loss:\n  score: {gamma: 1}\n", r"a\.yaml:3: loss: score: expected a name, or a mapping with 'name'"),
+        ("loss:\n  score: {gamma: 1}\n", r"a\.yaml:3: loss\.score: expected a name, or a mapping with 'name'"),
         ("assigner: anchor_ration\n", r"a\.yaml:2: assigner: unknown assigner .*Did you mean 'anchor_ratio'"),
         ("assigner: {anchor_t: 3}\n", r"a\.yaml:2: assigner: expected a name, or a mapping with 'name'"),
         ("loss: 0\n", r"a\.yaml:2: loss: expected a mapping but got 0"),
@@ -183,7 +183,7 @@ def test_overrides_win_over_files_and_keywords_over_overrides():
     [
         ("lr0", "--set lr0: expected KEY=VALUE"),
         ("lr=1", r"--set lr=1: unknown key 'lr'.*Did you mean"),
-        ("lr0=fast", "--set lr0=fast: lr0: expected a number but got 'fast'"),
+        ("lr0=fast", "--set lr0=fast: lr0: expected a number of at least 0 but got 'fast'"),
         ("lr0.x=1", "expected a key, loss.KEY, loss.KEY.PARAMETER or assigner.PARAMETER"),
         ("loss.bx.ratio=1", "expected a key, loss.KEY, loss.KEY.PARAMETER or assigner.PARAMETER"),
         ("loss.bx=1", "unknown key 'bx'.*Did you mean 'box'"),

@@ -10,8 +10,9 @@ import pytest
 
 from utils.config.options import Options, option, required, switch
 from utils.config.parser import CommandParser, given_command
-from utils.config.schema import Choice, Many, Number, Text, Whole
+from utils.config.schema import Many, NumberOr, Text, Whole
 from utils.errors import UserError
+from utils.parameters import Choice, Number
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -22,18 +23,18 @@ class SampleOptions(Options):
     purpose: ClassVar[str] = "Train."
     unavailable: ClassVar[dict[str, str]] = {"local_rank": "torchrun sets it", "image_weights": ""}
 
-    batch_size: int = option(16, Whole(1), "images per batch")
-    imgsz: int = option(640, Whole(32), "size", aliases=("--img", "--img-size"))
-    resume: bool | str = option(False, Text(), "a run to continue", bare=True)
-    freeze: tuple[int, ...] = option((0,), Many(Whole()), "rows")
-    optimizer: str = option("SGD", Choice(("SGD", "Adam", "AdamW")), "optimizer")
-    label_smoothing: float | None = option(None, Number(0, 1), "smoothing of 10 %")
-    conf_thres: float | str = option(0.25, Number(0, 1, word="auto"), "threshold")
-    data: str = option("shapes.yaml", Text(), "data YAML")
-    cache: str | None = option(None, Choice(("ram", "disk")), "cache images", bare="ram")
+    batch_size: int = option(Whole(16, 1), "images per batch")
+    imgsz: int = option(Whole(640, 32), "size", aliases=("--img", "--img-size"))
+    resume: bool | str = option(Text(False), "a run to continue", bare=True)
+    freeze: tuple[int, ...] = option(Many((0,), Whole()), "rows")
+    optimizer: str = option(Choice("SGD", ("SGD", "Adam", "AdamW")), "optimizer")
+    label_smoothing: float | None = option(Number(None, 0, 1), "smoothing of 10 %")
+    conf_thres: float | str = option(NumberOr(0.25, 0, 1, "auto"), "threshold")
+    data: str = option(Text("shapes.yaml"), "data YAML")
+    cache: str | None = option(Choice(None, ("ram", "disk")), "cache images", bare="ram")
     cos_lr: bool = switch("cosine schedule")
     plots: bool = switch("save plots", default=True, has_flag=False)
-    set: tuple[str, ...] = option((), Many(Text(), 0), "override", metavar="KEY=VALUE", extends=True)
+    set: tuple[str, ...] = option(Many((), Text(), 0), "override", metavar="KEY=VALUE", extends=True)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,8 +44,8 @@ class GridOptions(SampleOptions):
     command: ClassVar[str] = "study.py train"
     decided: ClassVar[dict[str, str]] = {"resume": "repeat the same command"}
 
-    data: str = option("other.yaml", Text(), "data of the grid")
-    seeds: tuple[int, ...] = required(Many(Whole(0)), "seeds", metavar="N")
+    data: str = option(Text("other.yaml"), "data of the grid")
+    seeds: tuple[int, ...] = required(Many(None, Whole(low=0)), "seeds", metavar="N")
 
 
 PARSER = CommandParser(SampleOptions)
@@ -127,7 +128,7 @@ def test_wrong_options_from_python_are_refused():
         ({"data": None}, "--data: expected text but got None"),
         ({"cos_lr": 1}, "--cos-lr: expected true or false but got 1"),
         ({"plots": "no"}, "^plots: expected true or false but got 'no'"),
-        ({"freeze": []}, "--freeze: expected at least 1 value but got none"),
+        ({"freeze": []}, r"--freeze: expected at least 1 value but got \[\]"),
         ({"freeze": [1, "b"]}, "--freeze: expected a whole number but got 'b'"),
         ({"optimizer": "adam"}, "--optimizer: unknown value 'adam'. Known: Adam, AdamW, SGD. Did you mean 'Adam'"),
     )

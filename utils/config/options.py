@@ -4,7 +4,7 @@ The command line (:mod:`utils.config.parser`), the check of keyword arguments fr
 follow from the fields. Beside each class stands a TypedDict of the same keys, so that editors complete the call.
 
     class TrainOptions(Options):
-        epochs: int = option(100, Whole(1), "passes over the training set")
+        epochs: int = option(Whole(100, 1), "number of epochs")
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
-from utils.config.schema import Flag, Kind
 from utils.errors import UserError, unknown_name
+from utils.parameters import Flag, Parameter
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Spec:
     """What a field of :class:`Options` says of its option.
 
     Attributes:
-        kind: what a value must be.
+        kind: what a value must be, and the default.
         help: a line of ``--help``; empty leaves the option out of the page.
         aliases: further spellings of its flag, ``--img``.
         bare: value of the flag without an argument; None where it needs one.
@@ -31,7 +31,7 @@ class Spec:
         has_flag: False for an option that Python code alone can give.
     """
 
-    kind: Kind
+    kind: Parameter
     help: str
     aliases: tuple[str, ...] = ()
     bare: Any = None
@@ -41,8 +41,7 @@ class Spec:
 
 
 def option(
-    default: Any,
-    kind: Kind,
+    kind: Parameter,
     help: str,
     *,
     aliases: tuple[str, ...] = (),
@@ -51,19 +50,19 @@ def option(
     extends: bool = False,
     has_flag: bool = True,
 ) -> Any:
-    """A field of :class:`Options`. The default itself need not be of the kind: None may stand for "not given"."""
+    """A field of :class:`Options`. Its default need not pass its own check: None may stand for "not given"."""
     spec = Spec(kind, help, aliases, bare, metavar, extends, has_flag)
-    return dataclasses.field(default=default, metadata={"spec": spec})
+    return dataclasses.field(default=kind.default, metadata={"spec": spec})
 
 
-def required(kind: Kind, help: str, *, metavar: str = "") -> Any:
+def required(kind: Parameter, help: str, *, metavar: str = "") -> Any:
     """A field of :class:`Options` without a default."""
     return dataclasses.field(metadata={"spec": Spec(kind, help, metavar=metavar)})
 
 
 def switch(help: str, default: bool = False, *, has_flag: bool = True) -> Any:
     """A field of :class:`Options` that is False, or True where its flag is given."""
-    return option(default, Flag(), help, has_flag=has_flag)
+    return option(Flag(default), help, has_flag=has_flag)
 
 
 def flag_of(name: str) -> str:
@@ -129,7 +128,10 @@ class Options:
             unchecked = [defaults[name]] if name in defaults else []
             unchecked += [] if spec.bare is None else [spec.bare]
             if not any(type(value) is type(accepted) and value == accepted for accepted in unchecked):
-                value = spec.kind.check(value, flag_of(name) if spec.has_flag else name)
+                try:
+                    value = spec.kind.check(value)
+                except UserError as error:
+                    raise UserError(f"{flag_of(name) if spec.has_flag else name}: {error}") from None
             options[name] = value
         return options
 

@@ -11,8 +11,9 @@ from typing import Any, NoReturn
 
 from utils.config.hyperparameters import Hyperparameters
 from utils.config.options import Options, Spec, flag_of
-from utils.config.schema import Choice, Flag, Many
+from utils.config.schema import Many
 from utils.errors import UserError
+from utils.parameters import Choice, Flag
 
 
 class _Parser(argparse.ArgumentParser):
@@ -75,7 +76,7 @@ def _action(spec: Spec) -> dict[str, Any]:
     if isinstance(spec.kind, Flag):
         return {"action": "store_true"}
     kind = spec.kind.kind if isinstance(spec.kind, Many) else spec.kind
-    words = "{" + ",".join(kind.words) + "}" if isinstance(kind, Choice) else None
+    words = "{" + ",".join(map(str, kind.choices)) + "}" if isinstance(kind, Choice) else None
     settings: dict[str, Any] = {"metavar": spec.metavar or words}
     if isinstance(spec.kind, Many):
         settings["nargs"] = "+"

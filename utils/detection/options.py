@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, ClassVar, Required, TypedDict
 
 from utils.config.choices import AUTO, CALIBRATIONS
 from utils.config.options import Options, option, required, switch
-from utils.config.schema import Anything, Choice, Many, Number, Text, Whole
+from utils.config.schema import Anything, Many, NumberOr, Text, Whole
+from utils.parameters import Choice, Number
 
 if TYPE_CHECKING:
     from utils.detection.sources import Source
@@ -28,48 +29,46 @@ class DetectOptions(Options):
         "visualize": "",
     }
 
-    weights: tuple[str, ...] = required(Many(Text()), "checkpoint, e.g. .../weights/best.pt; several form an ensemble")
+    weights: tuple[str, ...] = required(Many(None, Text()), "checkpoint, e.g. .../best.pt; several form an ensemble")
     source: Source | Sequence[Source] = option(
-        "data/images", Anything(), "image, folder, glob pattern, .txt list, video, camera number or stream"
+        Anything("data/images"), "image, folder, glob pattern, .txt list, video, camera number or stream"
     )
     imgsz: tuple[int, ...] | None = option(
-        None,
-        Many(Whole()),
+        Many(None, Whole()),
         "image size, or height and width, pixels (default: the training size)",
         aliases=("--img", "--img-size"),
     )
     conf_thres: float | str = option(
-        0.25,
-        Number(0, 1, word=AUTO),
+        NumberOr(0.25, 0, 1, AUTO),
         "confidence threshold; 'auto' uses the best one of each class, as stored in the checkpoint",
         metavar="CONF",
     )
-    iou_thres: float = option(0.45, Number(0, 1), "IoU threshold of NMS")
-    max_det: int = option(1000, Whole(1), "maximum detections per image")
+    iou_thres: float = option(Number(0.45, 0, 1), "IoU threshold of NMS")
+    max_det: int = option(Whole(1000, 1), "maximum detections per image")
     calibrate: str = option(
-        "none", Choice(CALIBRATIONS), "show probabilities instead of scores, with the checkpoint's maps"
+        Choice("none", CALIBRATIONS), "show probabilities instead of scores, with the checkpoint's maps"
     )
     augment: bool = switch("test-time augmentation: three scales, one of them mirrored")
-    device: str = option("", Text(), "cpu, 0 or mps (default: the first GPU, else the CPU)")
+    device: str = option(Text(""), "cpu, 0 or mps (default: the first GPU, else the CPU)")
     view_img: bool = switch("show the results in a window; q or Esc quits")
     save_txt: bool = switch("save detections as labels/*.txt")
-    save_format: int = option(0, Whole(0, 1), "boxes in labels/*.txt: 0 YOLO, 1 Pascal VOC")
+    save_format: int = option(Whole(0, 0, 1), "boxes in labels/*.txt: 0 YOLO, 1 Pascal VOC")
     save_csv: bool = switch("save detections as predictions.csv")
     save_conf: bool = switch("with --save-txt: add the confidence to each row")
     save_crop: bool = switch("save every detection as an image of its own")
     nosave: bool = switch("save no annotated images and videos")
     classes: tuple[int, ...] | None = option(
-        None, Many(Whole(), 0), "keep only these class indices, e.g. --classes 0 2"
+        Many(None, Whole(), 0), "keep only these class indices, e.g. --classes 0 2"
     )
     agnostic_nms: bool = switch("class-agnostic NMS: suppress overlapping boxes across classes")
-    project: str = option("runs/detect", Text(), "folder that holds the run folders")
-    name: str = option("exp", Text(), "name of the run folder")
+    project: str = option(Text("runs/detect"), "folder that holds the run folders")
+    name: str = option(Text("exp"), "name of the run folder")
     exist_ok: bool = switch("write into an existing run folder")
-    line_thickness: int = option(3, Whole(1), "line width of the boxes, pixels")
+    line_thickness: int = option(Whole(3, 1), "line width of the boxes, pixels")
     hide_labels: bool = switch("draw boxes without names")
     hide_conf: bool = switch("draw names without confidences")
     half: bool = switch("run the network in 16 bits")
-    vid_stride: int = option(1, Whole(1), "use every k-th frame of a video")
+    vid_stride: int = option(Whole(1, 1), "use every k-th frame of a video")
 
 
 class DetectKeywords(TypedDict, total=False):

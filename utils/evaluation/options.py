@@ -9,7 +9,8 @@ from typing import ClassVar, Required, TypedDict
 
 from utils.config.choices import CALIBRATIONS
 from utils.config.options import Options, option, required, switch
-from utils.config.schema import Choice, Many, Number, Text, Whole
+from utils.config.schema import Many, Text, Whole
+from utils.parameters import Choice, Number
 
 SPLIT_TASKS = ("train", "val", "test")
 TASKS = (*SPLIT_TASKS, "speed", "study")
@@ -26,22 +27,21 @@ class ValOptions(Options):
         "save_hybrid": "labels among the detections would inflate the metrics; --save-txt writes the detections alone",
     }
 
-    weights: tuple[str, ...] = required(Many(Text()), "checkpoint, e.g. .../weights/best.pt; several form an ensemble")
-    data: str | None = option(None, Text(), "data YAML (default: the one of the training)")
-    batch_size: int = option(32, Whole(1), "batch size")
+    weights: tuple[str, ...] = required(Many(None, Text()), "checkpoint, e.g. .../best.pt; several form an ensemble")
+    data: str | None = option(Text(None), "data YAML (default: the one of the training)")
+    batch_size: int = option(Whole(32, 1), "batch size")
     imgsz: tuple[int, ...] | None = option(
-        None,
-        Many(Whole(1)),
+        Many(None, Whole(low=1)),
         "image size, pixels (default: the training size); for --task study the sizes to go through "
         "(default: 256 to 1536)",
         aliases=("--img", "--img-size"),
     )
-    conf_thres: float = option(0.0, Number(0, 1), "confidence threshold; above 0.001 it cuts the curve behind AP")
-    iou_thres: float = option(0.6, Number(0, 1), "IoU threshold of NMS")
-    max_det: int = option(100, Whole(1), "maximum detections per image and class; COCO's is 100")
-    task: str = option("val", Choice(TASKS), "split to measure on; or timings, or a study of image sizes")
-    device: str = option("", Text(), "cpu, 0 or mps (default: the first GPU, else the CPU)")
-    workers: int = option(8, Whole(0), "maximum number of data-loading workers")
+    conf_thres: float = option(Number(0.0, 0, 1), "confidence threshold; above 0.001 it cuts the curve behind AP")
+    iou_thres: float = option(Number(0.6, 0, 1), "IoU threshold of NMS")
+    max_det: int = option(Whole(100, 1), "maximum detections per image and class; COCO's is 100")
+    task: str = option(Choice("val", TASKS), "split to measure on; or timings, or a study of image sizes")
+    device: str = option(Text(""), "cpu, 0 or mps (default: the first GPU, else the CPU)")
+    workers: int = option(Whole(8, 0), "maximum number of data-loading workers")
     single_cls: bool = switch("treat all classes as one")
     augment: bool = switch("test-time augmentation: three scales, one of them mirrored")
     verbose: bool = switch("one row per class, also for 50 classes and more")
@@ -51,10 +51,10 @@ class ValOptions(Options):
     coco_api: bool = switch("evaluate that JSON with pycocotools too, and print the differences")
     save_thresholds: bool = switch("store the thresholds and calibrations of the classes in the checkpoint")
     calibrate: str = option(
-        "none", Choice(CALIBRATIONS), "calibrate scores with the checkpoint's maps before measuring their reliability"
+        Choice("none", CALIBRATIONS), "calibrate scores with the checkpoint's maps before measuring their reliability"
     )
-    project: str = option("runs/val", Text(), "folder that holds the run folders")
-    name: str = option("exp", Text(), "name of the run folder")
+    project: str = option(Text("runs/val"), "folder that holds the run folders")
+    name: str = option(Text("exp"), "name of the run folder")
     exist_ok: bool = switch("write into an existing run folder")
     half: bool = switch("run the network in 16 bits")
     plots: bool = switch("save plots", default=True, has_flag=False)

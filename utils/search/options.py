@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from utils.config.options import option
-from utils.config.schema import Choice, Many, Number, Text, Whole
+from utils.config.schema import Many, Text, Whole
+from utils.parameters import Choice, Number
 from utils.search.space import LIMITS
 from utils.training.options import TrainKeywords, TrainOptions
 
@@ -30,21 +31,21 @@ class SearchOptions(TrainOptions):
         "save_period": "trials keep no weights; train with the hyp_best.yaml that is found",
     }
 
-    project: str = option(PROJECT, Text(), "folder of searches; this one is in PROJECT/NAME")
-    name: str = option(NAME, Text(), "name of the search, and of its Optuna study")
-    what: str = option("hyp", Choice(tuple(KINDS)), "; ".join(f"{name}: {KINDS[name]}" for name in KINDS))
-    trials: int = option(30, Whole(1), "number of finished trials, over all processes and calls")
+    project: str = option(Text(PROJECT), "folder of searches; this one is in PROJECT/NAME")
+    name: str = option(Text(NAME), "name of the search, and of its Optuna study")
+    what: str = option(Choice("hyp", tuple(KINDS)), "; ".join(f"{name}: {KINDS[name]}" for name in KINDS))
+    trials: int = option(Whole(30, 1), "number of finished trials, over all processes and calls")
     keys: tuple[str, ...] = option(
-        (), Many(Text(), 0), f"what to search, of {', '.join(LIMITS)}, ...", metavar="KEY[=LOW:HIGH]"
+        Many((), Text(), 0), f"what to search, of {', '.join(LIMITS)}, ...", metavar="KEY[=LOW:HIGH]"
     )
     holdout: float | None = option(
-        None, Number(0, 1), "judge trials on this fraction of the training split instead of the val split"
+        Number(None, 0, 1), "judge trials on this fraction of the training split instead of the val split"
     )
-    pruner: str = option("median", Choice(("median", "none")), "stop trials that are worse than the median")
+    pruner: str = option(Choice("median", ("median", "none")), "stop trials that are worse than the median")
     storage: str = option(
-        "", Text(), "URL of a database that processes or machines share (default: a file in the search's folder)"
+        Text(""), "URL of a database that processes or machines share (default: a file in the search's folder)"
     )
-    search_seed: int = option(0, Whole(0), "seed of the sampler and of --holdout")
+    search_seed: int = option(Whole(0, 0), "seed of the sampler and of --holdout")
 
 
 class SearchKeywords(TrainKeywords, total=False):

@@ -31,12 +31,12 @@ class StudyOptions(TrainOptions):
         "image_weights": "it samples by a run's own results, so runs of one seed would no longer see the same images",
     }
 
-    project: str = option(PROJECT, Text(), "folder of studies; runs are in PROJECT/NAME/<preset>/<seed>")
-    name: str = option(NAME, Text(), "name of the study")
-    hyps: tuple[str, ...] = required(Many(Text(), 0), "hyper-parameter files, the presets", metavar="FILE")
-    seeds: tuple[int, ...] = required(Many(Whole(0), 0), "seeds, whole numbers", metavar="N")
+    project: str = option(Text(PROJECT), "folder of studies; runs are in PROJECT/NAME/<preset>/<seed>")
+    name: str = option(Text(NAME), "name of the study")
+    hyps: tuple[str, ...] = required(Many(None, Text(), 0), "hyper-parameter files, the presets", metavar="FILE")
+    seeds: tuple[int, ...] = required(Many(None, Whole(low=0), 0), "seeds, whole numbers", metavar="N")
     csv: str | None = option(
-        None, Text(), "file that collects one row per finished run (default: the study's results.csv)"
+        Text(None), "file that collects one row per finished run (default: the study's results.csv)"
     )
     allow_differences: bool = switch("compare presets even if they differ in more than the loss")
 
@@ -57,13 +57,13 @@ class TableOptions(Options):
     command: ClassVar[str] = "study.py table"
     purpose: ClassVar[str] = "Mean, standard deviation and paired differences over seeds."
 
-    csv: str | None = option(None, Text(), "file of a study (default: results.csv of --name)")
-    name: str = option(NAME, Text(), "name of the study")
-    project: str = option(PROJECT, Text(), "folder of studies")
+    csv: str | None = option(Text(None), "file of a study (default: results.csv of --name)")
+    name: str = option(Text(NAME), "name of the study")
+    project: str = option(Text(PROJECT), "folder of studies")
     metric: tuple[str, ...] = option(
-        DEFAULT_METRICS, Many(Text()), "columns of the file: map, map75, ap90, recall, <class>/map, ..."
+        Many(DEFAULT_METRICS, Text()), "columns of the file: map, map75, ap90, recall, <class>/map, ..."
     )
-    baseline: str = option("", Text(), "preset that the others are compared with (default: the first)")
+    baseline: str = option(Text(""), "preset that the others are compared with (default: the first)")
 
 
 class TableKeywords(TypedDict, total=False):
@@ -82,13 +82,13 @@ class PlotOptions(Options):
     command: ClassVar[str] = "study.py plot"
     purpose: ClassVar[str] = "Curves over epochs, mean and spread over seeds."
 
-    name: str = option(NAME, Text(), "name of the study")
-    project: str = option(PROJECT, Text(), "folder of studies")
+    name: str = option(Text(NAME), "name of the study")
+    project: str = option(Text(PROJECT), "folder of studies")
     metric: tuple[str, ...] = option(
-        DEFAULT_CURVES, Many(Text()), "one panel each: map, map50, map75, ap80, ap90, olrp, precision, recall, box_loss"
+        Many(DEFAULT_CURVES, Text()), "one panel each: map, map50, map75, ap80, ap90, olrp, precision, recall, box_loss"
     )
-    presets: tuple[str, ...] = option((), Many(Text(), 0), "presets to draw, in this order (default: all)")
-    output: str | None = option(None, Text(), "PNG file (default: curves.png of the study)")
+    presets: tuple[str, ...] = option(Many((), Text(), 0), "presets to draw, in this order (default: all)")
+    output: str | None = option(Text(None), "PNG file (default: curves.png of the study)")
 
 
 class PlotKeywords(TypedDict, total=False):

@@ -9,7 +9,8 @@ from typing import ClassVar, TypedDict
 
 from utils.config.choices import AMP_CHOICES, OPTIMIZERS
 from utils.config.options import Options, option, switch
-from utils.config.schema import Choice, Many, Number, Text, Whole
+from utils.config.schema import Many, Text, Whole
+from utils.parameters import Choice, Number
 
 # What may change between a run and its continuation, because results do not depend on it.
 FREE_ON_RESUME = ("resume", "device", "workers", "cache", "noplots", "save_period")
@@ -35,16 +36,16 @@ class TrainOptions(Options):
     purpose: ClassVar[str] = "Train a detector."
     unavailable: ClassVar[Mapping[str, str]] = _UNAVAILABLE
 
-    weights: str = option("", Text(), "checkpoint to start from (default: none, train from scratch)")
-    cfg: str = option("yolov5n.yaml", Text(), "model YAML; with --weights the checkpoint's own is used unless given")
-    data: str = option("shapes.yaml", Text(), "data YAML")
-    hyp: str = option("hyp.scratch-low.yaml", Text(), "hyper-parameter YAML")
-    set: tuple[str, ...] = option((), Many(Text(), 0), "override hyper-parameters", metavar="KEY=VALUE", extends=True)
-    epochs: int = option(100, Whole(1), "number of epochs")
-    batch_size: int = option(16, Whole(1), "total batch size over all processes")
-    imgsz: int = option(640, Whole(32), "training and validation image size, pixels", aliases=("--img", "--img-size"))
+    weights: str = option(Text(""), "checkpoint to start from (default: none, train from scratch)")
+    cfg: str = option(Text("yolov5n.yaml"), "model YAML; with --weights the checkpoint's own is used unless given")
+    data: str = option(Text("shapes.yaml"), "data YAML")
+    hyp: str = option(Text("hyp.scratch-low.yaml"), "hyper-parameter YAML")
+    set: tuple[str, ...] = option(Many((), Text(), 0), "override hyper-parameters", metavar="KEY=VALUE", extends=True)
+    epochs: int = option(Whole(100, 1), "number of epochs")
+    batch_size: int = option(Whole(16, 1), "total batch size over all processes")
+    imgsz: int = option(Whole(640, 32), "training and validation image size, pixels", aliases=("--img", "--img-size"))
     resume: bool | str = option(
-        False, Text(), "resume an interrupted run from its last.pt; without a path, the most recent run", bare=True
+        Text(False), "resume an interrupted run from its last.pt; without a path, the most recent run", bare=True
     )
     rect: bool = switch("rectangular batches in a fixed order, no mosaic")
     nosave: bool = switch("save only the final checkpoint")
@@ -52,40 +53,38 @@ class TrainOptions(Options):
     noautoanchor: bool = switch("keep the model's anchors even if they fit the data badly")
     noplots: bool = switch("save no plots")
     cache: str | None = option(
-        None,
-        Choice(("ram", "disk", "val")),
+        Choice(None, ("ram", "disk", "val")),
         "cache decoded images in memory (ram, also without a value) or on disk; val: validation images only, in memory",
         bare="ram",
     )
     image_weights: bool = switch("sample images with rare or badly detected classes more often, with replacement")
-    device: str = option("", Text(), "cpu, 0 or mps (default: the first GPU, else the CPU)")
+    device: str = option(Text(""), "cpu, 0 or mps (default: the first GPU, else the CPU)")
     amp: str = option(
-        "auto", Choice(AMP_CHOICES), "mixed precision; auto uses 16 bits where the hardware is fast at it"
+        Choice("auto", AMP_CHOICES), "mixed precision; auto uses 16 bits where the hardware is fast at it"
     )
     multi_scale: bool = switch("vary the image size by +/- 50 % from batch to batch")
     single_cls: bool = switch("treat all classes as one")
-    optimizer: str = option("SGD", Choice(OPTIMIZERS), "optimizer")
+    optimizer: str = option(Choice("SGD", OPTIMIZERS), "optimizer")
     sync_bn: bool = switch("synchronize batch norm over all processes (GPUs under torchrun)")
-    workers: int = option(8, Whole(0), "maximum number of data-loading workers")
-    project: str = option("runs/train", Text(), "folder that holds the run folders")
-    name: str = option("exp", Text(), "name of the run folder; 'cfg' uses the model's name")
+    workers: int = option(Whole(8, 0), "maximum number of data-loading workers")
+    project: str = option(Text("runs/train"), "folder that holds the run folders")
+    name: str = option(Text("exp"), "name of the run folder; 'cfg' uses the model's name")
     exist_ok: bool = switch("write into an existing run folder")
     quad: bool = switch("build batches of quads: four images tiled, or one enlarged, to twice the size")
     cos_lr: bool = switch("cosine learning-rate schedule")
-    label_smoothing: float | None = option(None, Number(0, 1), "overrides the hyper-parameter of that name")
-    patience: int = option(100, Whole(0), "stop after this many epochs without improvement; 0 never stops early")
+    label_smoothing: float | None = option(Number(None, 0, 1), "overrides the hyper-parameter of that name")
+    patience: int = option(Whole(100, 0), "stop after this many epochs without improvement; 0 never stops early")
     freeze: tuple[int, ...] = option(
-        (0,), Many(Whole()), "one number n freezes rows 0 to n-1 of the model, several freeze exactly these rows"
+        Many((0,), Whole()), "one number n freezes rows 0 to n-1 of the model, several freeze exactly these rows"
     )
-    save_period: int = option(-1, Whole(), "also save epochN.pt every this many epochs; -1 saves none")
+    save_period: int = option(Whole(-1), "also save epochN.pt every this many epochs; -1 saves none")
     evolve: int | None = option(
-        None,
-        Whole(),
+        Whole(None),
         "search hyper-parameters in N trainings, 300 without a number; see search.py",
         bare=300,
         metavar="N",
     )
-    seed: int = option(0, Whole(0), "seed of initial weights, sample order and augmentation")
+    seed: int = option(Whole(0, 0), "seed of initial weights, sample order and augmentation")
 
 
 class TrainKeywords(TypedDict, total=False):

@@ -8,6 +8,7 @@ python -m utils.losses --check docs/losses.md   # fail if they differ
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from utils.losses import BOX_LOSSES, SCORE_LOSSES, LossInfo
 from utils.losses.info import Range
@@ -21,7 +22,7 @@ def interval(bounds: Range) -> str:
     return f"[{low:g}, {high:g}{')' if math.isinf(high) else ']'}"
 
 
-def table(registry: Registry[LossInfo, object]) -> str:
+def table(registry: Registry[LossInfo, Any]) -> str:
     """A Markdown table of a registry, one row per name."""
     rows = []
     for name in registry:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import once_differentiable
 
 from utils.errors import UserError, unknown_name
 
@@ -114,14 +114,15 @@ def soft_rank(values: Tensor, strength: float = 1.0, *, regularization: str = "a
     """
     if regularization == "relative":
         values, strength = _standardise(values), strength * RELATIVE_STRENGTH / len(values)
-    return _SoftRank.apply(values, strength)
+    ranks: Tensor = _SoftRank.apply(values, strength)
+    return ranks
 
 
 class _SoftRank(torch.autograd.Function):
     """Projection onto the permutahedron. The isotonic regression runs on the host, forward only."""
 
     @staticmethod
-    def forward(ctx: FunctionCtx, values: Tensor, strength: float) -> Tensor:
+    def forward(ctx: Any, values: Tensor, strength: float) -> Tensor:
         from scipy.optimize import isotonic_regression  # a second of processor time, for this loss alone
 
         host = values.detach().cpu().double().numpy() / strength
@@ -143,7 +144,7 @@ class _SoftRank(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         order, run_of, sizes = ctx.saved_tensors
         ordered = grad[order]
         means = torch.zeros_like(sizes, dtype=grad.dtype).index_add(0, run_of, ordered) / sizes

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd import Function
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from utils.losses.ranking.examples import DELTA, Examples, check_inputs, rank_examples
@@ -76,7 +76,7 @@ def alrp_loss(
 class _ALRP(Function):
     @staticmethod
     def forward(
-        ctx: FunctionCtx, logits: Tensor, labels: Tensor, localisation_error: Tensor, delta: float, global_rank: bool
+        ctx: Any, logits: Tensor, labels: Tensor, localisation_error: Tensor, delta: float, global_rank: bool
     ) -> tuple[Tensor, Tensor]:
         index = (labels > 0).nonzero().squeeze(dim=1)
         if localisation_error.shape != index.shape:
@@ -106,7 +106,7 @@ class _ALRP(Function):
     @staticmethod
     @once_differentiable
     def backward(
-        ctx: FunctionCtx, classification: Tensor, localisation: Tensor
+        ctx: Any, classification: Tensor, localisation: Tensor
     ) -> tuple[Tensor | None, None, Tensor | None, None, None]:
         examples, (positives, weights, by_error) = Examples.restore(ctx)
         logits, errors = None, None

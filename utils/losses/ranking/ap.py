@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.autograd import Function
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import once_differentiable
 
 from utils.losses.ranking.examples import DELTA, Examples, check_inputs, rank_examples
 from utils.losses.score import RankedScores, register_ranking
@@ -40,12 +42,13 @@ def ap_loss(logits: Tensor, labels: Tensor, *, delta: float = 1.0, global_rank: 
     """
     check_inputs(logits, labels, delta, "labels")
     with torch.autocast(logits.device.type, enabled=False):
-        return _AveragePrecision.apply(logits, labels.detach(), delta, global_rank)
+        loss: Tensor = _AveragePrecision.apply(logits, labels.detach(), delta, global_rank)
+    return loss
 
 
 class _AveragePrecision(Function):
     @staticmethod
-    def forward(ctx: FunctionCtx, logits: Tensor, labels: Tensor, delta: float, global_rank: bool) -> Tensor:
+    def forward(ctx: Any, logits: Tensor, labels: Tensor, delta: float, global_rank: bool) -> Tensor:
         index = (labels > 0).nonzero().squeeze(dim=1)
         examples, ranked = rank_examples(logits, labels, index, labels[index], delta, global_rank)
         scores, _, false_positives = ranked
@@ -61,7 +64,7 @@ class _AveragePrecision(Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: FunctionCtx, loss: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, loss: Tensor) -> tuple[Tensor, None, None, None]:
         examples, (positives, weights) = Examples.restore(ctx)
         return examples.gradient(loss * positives, loss * weights), None, None, None
 

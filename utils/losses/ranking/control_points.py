@@ -80,13 +80,7 @@ def _curve(name: str, setting: Any) -> Curve:
         pairs = [rows[start : start + 2] for start in range(0, len(rows), 2)]
     if len(pairs) < 2 or any(pair is None or len(pair) != 2 for pair in pairs):
         raise UserError(f"control_points: expected curve {name}, two or more points [x, y], but got {setting!r}")
-    curve = tuple(
-        tuple(
-            _coordinate(value, f"{axis} of point {place} of curve {name}")
-            for axis, value in zip("xy", pair, strict=True)
-        )
-        for place, pair in enumerate(pairs, start=1)
-    )
+    curve = tuple(_point(name, place, *pair) for place, pair in enumerate(pairs, start=1) if pair is not None)
     if curve[0] != (0, 0) or curve[-1] != (1, 1):
         raise UserError(f"control_points: expected curve {name} from [0, 0] to [1, 1] but got {setting!r}")
     for place, ((x, y), (next_x, next_y)) in enumerate(pairwise(curve), start=1):
@@ -98,11 +92,15 @@ def _curve(name: str, setting: Any) -> Curve:
     return curve
 
 
-def _coordinate(value: Any, what: str) -> float:
-    try:
-        return check_number(value, 0, 1)
-    except UserError as error:
-        raise UserError(f"control_points: {what}: {error}") from None
+def _point(name: str, place: int, *setting: Any) -> tuple[float, float]:
+    numbers = []
+    for axis, value in zip("xy", setting, strict=True):
+        try:
+            numbers.append(check_number(value, 0, 1))
+        except UserError as error:
+            raise UserError(f"control_points: {axis} of point {place} of curve {name}: {error}") from None
+    x, y = numbers
+    return x, y
 
 
 def interpolate(values: Tensor, curve: Curve) -> Tensor:

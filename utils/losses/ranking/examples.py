@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx
 
 from utils import distributed
 from utils.losses.ranking.window import Windows, accumulation_dtype
@@ -24,7 +23,7 @@ class Examples(NamedTuple):
     Attributes:
         windows: [s_i - delta, s_i + delta) around the P positives.
         own: where this process's positives stand among the P.
-        index: their places among the N logits.
+        places: theirs among the N logits.
         is_negative: (N,) bool, the negatives that matter.
         negatives: (M,) their logits.
         buckets: (M,) int32, as ``Windows.locate`` returns them.
@@ -32,18 +31,18 @@ class Examples(NamedTuple):
 
     windows: Windows
     own: slice
-    index: Tensor
+    places: Tensor
     is_negative: Tensor
     negatives: Tensor
     buckets: Tensor
 
-    def save(self, ctx: FunctionCtx, *weights: Tensor) -> None:
+    def save(self, ctx: Any, *weights: Tensor) -> None:
         """Keep the examples, and what their gradients will be made of, until the backward pass."""
         ctx.windows, ctx.own = self.windows, self.own
         ctx.save_for_backward(*self[2:], *weights)
 
     @staticmethod
-    def restore(ctx: FunctionCtx) -> tuple[Examples, tuple[Tensor, ...]]:
+    def restore(ctx: Any) -> tuple[Examples, tuple[Tensor, ...]]:
         """What ``save`` kept."""
         tensors = ctx.saved_tensors
         return Examples(ctx.windows, ctx.own, *tensors[:4]), tensors[4:]
@@ -60,7 +59,7 @@ class Examples(NamedTuple):
         """
         gradient = torch.zeros(self.is_negative.shape, dtype=self.negatives.dtype, device=self.negatives.device)
         gradient.masked_scatter_(self.is_negative, self.windows.spread(self.negatives, weights, buckets=self.buckets))
-        return gradient.index_copy_(0, self.index, positives[self.own].to(gradient.dtype))
+        return gradient.index_copy_(0, self.places, positives[self.own].to(gradient.dtype))
 
 
 class Ranking(NamedTuple):

@@ -43,7 +43,8 @@ class _Functions(NamedTuple):
 
 def _searched(points: ControlPoints) -> _Functions:
     sums = partial(step_sums, step=step_of(points.H2), counting=step_of(points.H1))
-    return _Functions(sums, *(partial(interpolate, curve=curve) for curve in (points.I2, points.I3, points.I1)))
+    truth, weight, earning = (partial(interpolate, curve=curve) for curve in (points.I2, points.I3, points.I1))
+    return _Functions(sums, truth, weight, earning)
 
 
 def _fixed(step: Step, function: Function) -> _Functions:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd import Function
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import once_differentiable
 
 from utils.losses.ranking.examples import DELTA, Examples, check_inputs, rank_examples
 from utils.losses.ranking.sorting import LowerQuality
@@ -62,9 +62,7 @@ def rank_sort_loss(logits: Tensor, targets: Tensor, *, delta: float = 0.5, globa
 
 class _RankSort(Function):
     @staticmethod
-    def forward(
-        ctx: FunctionCtx, logits: Tensor, targets: Tensor, delta: float, global_rank: bool
-    ) -> tuple[Tensor, Tensor]:
+    def forward(ctx: Any, logits: Tensor, targets: Tensor, delta: float, global_rank: bool) -> tuple[Tensor, Tensor]:
         index = (targets > 0).nonzero().squeeze(dim=1)
         examples, ranked = rank_examples(logits, targets, index, targets[index], delta, global_rank)
         scores, ious, false_positives = ranked
@@ -87,7 +85,7 @@ class _RankSort(Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: FunctionCtx, ranking: Tensor, sorting: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, ranking: Tensor, sorting: Tensor) -> tuple[Tensor, None, None, None]:
         examples, (positives, weights, sorting_gradient) = Examples.restore(ctx)
         return examples.gradient(ranking * positives + sorting * sorting_gradient, ranking * weights), None, None, None
 

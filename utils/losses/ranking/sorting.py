@@ -62,7 +62,7 @@ class LowerQuality:
             shape = (num_weights, -1, 2, half.scores.shape[1])
             samples = weights.view(shape)[:, :, 0]
             both = torch.cat((samples, samples.masked_fill(half.tied_low, 0)))
-            every, untied = half.windows.sums(half.scores, both).value.split(num_weights)
+            every, untied = torch.split(half.windows.sums(half.scores, both).value, num_weights)
             totals.view(shape)[:, :, 1] += torch.where(half.tied_high, untied, every)
         return self._unsorted(totals)
 

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import once_differentiable
 
 from utils.losses.ranking.control_points import Curve
 from utils.losses.ranking.window import RampSums, Windows, accumulation_dtype
@@ -62,12 +62,14 @@ def step_sums(
         two tensors (P,), float64 (float32 on MPS): the first sums, with gradients for all three tensors; the second,
         with w = 1, without. Memory is O(M + P), time O(M log P) for each ramp.
     """
-    return _StepSums.apply(samples, weights, thresholds, step, counting)
+    sums: tuple[Tensor, Tensor] = _StepSums.apply(samples, weights, thresholds, step, counting)
+    return sums
 
 
 def sigmoid_sums(samples: Tensor, weights: Tensor, thresholds: Tensor) -> tuple[Tensor, Tensor]:
     """As :func:`step_sums`, where both steps are the sigmoid: no finite window, hence O(M P) time, memory O(M + P)."""
-    return _SigmoidSums.apply(samples, weights, thresholds)
+    sums: tuple[Tensor, Tensor] = _SigmoidSums.apply(samples, weights, thresholds)
+    return sums
 
 
 class _PlacedStep:
@@ -95,7 +97,7 @@ class _PlacedStep:
 class _StepSums(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: FunctionCtx, samples: Tensor, weights: Tensor, thresholds: Tensor, step: Step, counting: Step
+        ctx: Any, samples: Tensor, weights: Tensor, thresholds: Tensor, step: Step, counting: Step
     ) -> tuple[Tensor, Tensor]:
         placed = _PlacedStep(step, samples, thresholds)
         sums = placed.sums(weights)
@@ -107,7 +109,7 @@ class _StepSums(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: FunctionCtx, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         weights, slope = ctx.saved_tensors
         grad_samples = grad_weights = None
         if ctx.needs_input_grad[0]:
@@ -119,7 +121,7 @@ class _StepSums(torch.autograd.Function):
 
 class _SigmoidSums(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: FunctionCtx, samples: Tensor, weights: Tensor, thresholds: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(ctx: Any, samples: Tensor, weights: Tensor, thresholds: Tensor) -> tuple[Tensor, Tensor]:
         sums = torch.zeros((2, len(thresholds)), dtype=accumulation_dtype(samples.device), device=samples.device)
         rows = torch.stack((weights, torch.ones_like(weights)))
         for part, step in _sigmoids(samples, thresholds):
@@ -131,7 +133,7 @@ class _SigmoidSums(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: FunctionCtx, grad: Tensor, _: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         samples, weights, thresholds = ctx.saved_tensors
         grad_samples, grad_weights = torch.empty_like(samples), torch.empty_like(weights)
         slope = torch.zeros_like(grad)

@@ -258,7 +258,7 @@ def test_file_names_need_not_be_ascii(root: Path) -> None:
     os.rename(root / "labels" / "0.txt", root / "labels" / "Größe 1.txt")
     dataset = open_split(root)
     assert len(dataset) == 6 and all(len(labels) for labels in dataset.labels)
-    assert dataset[5].image.std() > 10
+    assert not (dataset[5].image == 114).all(), "an image that cannot be decoded is grey"
 
 
 def test_single_class_merges_all(root: Path) -> None:

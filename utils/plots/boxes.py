@@ -1,4 +1,4 @@
-"""Pictures of a run: boxes on images, batches, labels, curves. Nothing here touches matplotlib's global state."""
+"""Boxes on images, and batches as grids of images."""
 
 from __future__ import annotations
 
@@ -161,16 +161,17 @@ def _boxes_of(
     if isinstance(targets, Tensor):
         own = targets[targets[:, 0] == index].detach().cpu().float()
         classes = own[:, 1].long().numpy()
-        return xywh_to_xyxy(own[:, 2:6]).numpy(), classes, [_name(names, number) for number in classes]
+        return xywh_to_xyxy(own[:, 2:6]).numpy(), classes, [class_name(names, number) for number in classes]
     boxes, scores, classes = (column.cpu().numpy() for column in targets[index])
     thresholds = np.asarray(conf_thres, dtype=np.float64)
     kept = scores >= (thresholds[classes] if thresholds.ndim else thresholds)
     boxes, scores, classes = boxes[kept], scores[kept], classes[kept]
-    texts = [f"{_name(names, number)} {score_text(score)}" for number, score in zip(classes, scores, strict=True)]
+    texts = [f"{class_name(names, number)} {score_text(score)}" for number, score in zip(classes, scores, strict=True)]
     return boxes, classes, texts
 
 
-def _name(names: Mapping[int, str], number: int) -> str:
+def class_name(names: Mapping[int, str], number: int) -> str:
+    """The name of a class, or its number where it has none."""
     return str(names.get(int(number), int(number)))
 
 

@@ -1,4 +1,4 @@
-"""Pictures of an evaluation: curves, confusion matrix, reliability. Nothing here touches matplotlib's global state."""
+"""Figures of an evaluation: curves, confusion matrix, reliability diagram."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures of a training: its labels, and its losses and metrics epoch by epoch."""
+"""Figures of a training run: its labels, and its losses and metrics by epoch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from utils.plots.boxes import _name, class_colour
+from utils.plots.boxes import class_colour, class_name
 from utils.training.log import read_results
 
 OLRP_PANEL = "oLRP and its parts (less is better)"
@@ -45,7 +45,7 @@ def _class_histogram(axes: Axes, classes: np.ndarray, names: Mapping[int, str]) 
     bars = axes.bar(range(len(counts)), counts, color=colours)
     axes.set_ylabel("objects")
     if len(counts) <= 40:
-        ticks = [_name(names, index) for index in range(len(counts))]
+        ticks = [class_name(names, index) for index in range(len(counts))]
         upright = sum(map(len, ticks)) > 50
         axes.set_xticks(range(len(counts)), ticks, rotation=90 if upright else 0)
     else:

@@ -89,7 +89,7 @@ def predict(**options: Unpack[DetectKeywords]) -> list[Result]:
         txt=asked.save_txt,
         conf=asked.save_conf,
         pixel_corners=asked.save_format == 1,
-        csv=asked.save_csv,
+        save_csv=asked.save_csv,
         crop=asked.save_crop,
         view=asked.view_img,
         line_thickness=asked.line_thickness,

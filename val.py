@@ -166,7 +166,7 @@ def _measure(job: _Job) -> Evaluation:
         job.stem,
         txt=options.save_txt,
         conf=options.save_conf,
-        json=options.save_json,
+        save_json=options.save_json,
         published=published_annotations(job.description, job.split),
         coco_api=options.coco_api,
         plots=options.plots,

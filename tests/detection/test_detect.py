@@ -61,10 +61,10 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def assert_right(result: Result, name: str, atol: float = 1.5) -> None:
     expected = boxes_of(name)
-    order = result.boxes[:, 5].argsort()
-    assert result.boxes[order, 5].tolist() == expected[:, 4].tolist()
-    np.testing.assert_allclose(result.boxes[order, :4].numpy(), expected[:, :4], atol=atol)
-    assert result.boxes[:, 4].tolist() == pytest.approx([SCORES[int(index)] for index in result.boxes[:, 5]])
+    order = result.xyxy[:, 5].argsort()
+    assert result.xyxy[order, 5].tolist() == expected[:, 4].tolist()
+    np.testing.assert_allclose(result.xyxy[order, :4].numpy(), expected[:, :4], atol=atol)
+    assert result.xyxy[:, 4].tolist() == pytest.approx([SCORES[int(index)] for index in result.xyxy[:, 5]])
 
 
 @pytest.mark.parametrize("imgsz", [None, 128, (96, 320)])
@@ -141,7 +141,7 @@ def test_forms_of_a_result(detector: detect.Detector) -> None:
 def test_counts_are_plural(detector: detect.Detector) -> None:
     (result,) = detector(paint("1"))
     names = {0: "RBC", 1: "WBC", 2: "Platelets"}
-    boxes = result.boxes[[0, 0, 0, 1, 1]]
+    boxes = result.xyxy[[0, 0, 0, 1, 1]]
     doubled = Result("a.jpg", (480, 640), boxes, names, result.speed_ms, 0.9)
     assert str(doubled) == "480x640 3 RBCs, 2 Platelets"
 
@@ -171,11 +171,11 @@ def test_crops_show_the_object_and_a_little_more(detector: detect.Detector, tmp_
 
 def test_settings_of_the_detector(detector: detect.Detector) -> None:
     detector.conf = 0.75
-    assert detector(paint("street"))[0].boxes[:, 5].tolist() == [0, 1]
+    assert detector(paint("street"))[0].xyxy[:, 5].tolist() == [0, 1]
     detector.conf, detector.classes = 0.25, [2]
-    assert detector(paint("street"))[0].boxes[:, 5].tolist() == [2]
+    assert detector(paint("street"))[0].xyxy[:, 5].tolist() == [2]
     detector.classes, detector.max_det = None, 1
-    assert detector(paint("street"))[0].boxes[:, 5].tolist() == [0]
+    assert detector(paint("street"))[0].xyxy[:, 5].tolist() == [0]
     detector.classes = [7]
     with pytest.raises(UserError, match=r"unknown class index '7'. Known: 0 \(red\), 1 \(green\), 2 \(blue\)"):
         detector(paint("street"))
@@ -217,7 +217,7 @@ def test_command_writes_what_it_promises(
     assert {file.name for file in save_dir.glob("*.png")} == {f"{name}.png" for name in SCENES}
     for result in results:
         labels = np.loadtxt(save_dir / "labels" / f"{Path(result.path).stem}.txt", ndmin=2)
-        np.testing.assert_allclose(labels[:, 0], result.boxes[:, 5])
+        np.testing.assert_allclose(labels[:, 0], result.xyxy[:, 5])
         np.testing.assert_allclose(labels[:, 1:], result.xywhn[:, :5], atol=1e-5)
         assert f"{result.path}: {result}" in caplog.text
         np.testing.assert_array_equal(result.image, paint(Path(result.path).stem))  # read again
@@ -236,15 +236,15 @@ def test_the_file_and_the_function_agree(tmp_path: Path, weights: Path, folder: 
     assert kernels and all(weight.is_contiguous(memory_format=torch.channels_last) for weight in kernels)
     expected = detector(folder)
     for ours, theirs in zip(run_predict(tmp_path, weights, folder, nosave=True), expected, strict=True):
-        assert torch.equal(ours.boxes, theirs.boxes)
+        assert torch.equal(ours.xyxy, theirs.xyxy)
     assert not (tmp_path / "runs").exists()  # nothing to save, so no folder
 
 
 def test_classes_and_agnostic_suppression(tmp_path: Path, weights: Path, folder: Path) -> None:
     everything = run_predict(tmp_path, weights, folder / "1.png", conf_thres=0.1, nosave=True)[0]
-    assert len(set(everything.boxes[:, 5].tolist())) > 1
+    assert len(set(everything.xyxy[:, 5].tolist())) > 1
     one = run_predict(tmp_path, weights, folder / "1.png", conf_thres=0.1, classes=[1], nosave=True)[0]
-    assert set(one.boxes[:, 5].tolist()) == {1}
+    assert set(one.xyxy[:, 5].tolist()) == {1}
     merged = run_predict(tmp_path, weights, folder / "1.png", conf_thres=0.1, agnostic_nms=True, nosave=True)[0]
     assert len(merged) < len(everything)
 

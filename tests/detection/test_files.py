@@ -30,7 +30,7 @@ def test_equal_names_do_not_overwrite_each_other(tmp_path: Path, detector: detec
         cv2.imwrite(str(source), paint(scene))
     detector.names = dict.fromkeys(detector.names, "thing")
     results, out = detector(sources), tmp_path / "out"
-    with DetectionFiles(lambda: out, txt=True, crop=True, csv=True) as files:
+    with DetectionFiles(lambda: out, txt=True, crop=True, save_csv=True) as files:
         assert all(files.add(result) for result in results)
     pictures = {file.name for file in out.iterdir() if file.is_file()} - {"predictions.csv"}
     assert pictures == {"1.png", "1-2.png", "1_2.bmp", "1_2-2.png"}
@@ -41,7 +41,7 @@ def test_equal_names_do_not_overwrite_each_other(tmp_path: Path, detector: detec
 
 
 def test_table_of_predictions(tmp_path: Path, detector: detect.Detector) -> None:
-    with DetectionFiles(lambda: tmp_path, media=False, csv=True) as files:
+    with DetectionFiles(lambda: tmp_path, media=False, save_csv=True) as files:
         assert all(files.add(result) for result in detector([paint("1"), paint("3"), paint("2")]))
     with (tmp_path / "predictions.csv").open(newline="") as file:
         rows = list(csv.reader(file))
@@ -77,7 +77,7 @@ def test_label_rows_may_hold_corners_in_pixels(tmp_path: Path, detector: detect.
     with DetectionFiles(lambda: tmp_path, media=False, txt=True, conf=True, pixel_corners=True) as files:
         files.add(result)
     rows = np.loadtxt(tmp_path / "labels" / "image0.txt", ndmin=2)
-    np.testing.assert_allclose(rows, result.boxes[:, [5, 0, 1, 2, 3, 4]], rtol=1e-5)
+    np.testing.assert_allclose(rows, result.xyxy[:, [5, 0, 1, 2, 3, 4]], rtol=1e-5)
 
 
 def test_the_window_ends_the_run(tmp_path: Path, detector: detect.Detector, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -58,13 +58,13 @@ def test_automatic_thresholds_are_those_of_each_class(
     detector = detect.load(weights, conf=0.0)
     detector.multi_label, detector.max_det = True, 10_000  # the reds as if there were no other class
     (everything,) = detector(source)
-    reds = everything.boxes[everything.boxes[:, 5] == 0, 4]
+    reds = everything.xyxy[everything.xyxy[:, 5] == 0, 4]
     cut = float(reds[len(reds) // 2])
     stored = with_points(weights, tmp_path / "stored.pt", [cut - 1e-6, 0.9999, None])
     (found,) = run_predict(stored, source, conf_thres="auto")
     mean = (cut - 1e-6 + 0.9999) / 2
     assert len(found) == (reds > cut - 1e-6).sum() > 1
-    assert set(found.boxes[:, 5].tolist()) == {0}
+    assert set(found.xyxy[:, 5].tolist()) == {0}
     assert (
         f"LRP-optimal thresholds of painted.yaml at 128 pixels: red {cut:.4g}, green 0.9999, blue {mean:.4g} (no"
         in caplog.text
@@ -97,8 +97,8 @@ def test_calibrated_scores_are_shown_and_compared(
     (plain,) = detect.load(stored, conf=0.3)(source)
     (calibrated,) = detect.load(stored, conf=shown(0.3), calibrate=kind)(source)
     assert len(plain) > 0
-    np.testing.assert_allclose(calibrated.boxes[:, 4], shown(plain.boxes[:, 4]), rtol=1e-5)
-    assert torch.equal(calibrated.boxes[:, :4], plain.boxes[:, :4])
+    np.testing.assert_allclose(calibrated.xyxy[:, 4], shown(plain.xyxy[:, 4]), rtol=1e-5)
+    assert torch.equal(calibrated.xyxy[:, :4], plain.xyxy[:, :4])
     (none,) = detect.load(stored, conf=1.0, calibrate=kind)(source)
     assert len(none) == 0
 

@@ -119,7 +119,7 @@ class Detector:
         return Result(
             path=frame.path,
             original_hw=frame.image.shape[:2],
-            boxes=rows,
+            xyxy=rows,
             names=self.names,
             speed_ms={section: 1000 * seconds for section, seconds in watch.seconds.items()},
             best_score=best_score(predictions, self.classes, self.multi_label),

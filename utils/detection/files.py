@@ -25,7 +25,7 @@ class DetectionFiles:
         media: write annotated pictures, and videos as mp4.
         txt, conf: write ``labels/<stem>.txt``, with confidence.
         pixel_corners: rows of these hold corners in pixels, see :func:`utils.label_files.label_rows`.
-        csv: write ``predictions.csv``, a row for each detection.
+        save_csv: write ``predictions.csv``, a row for each detection.
         crop: write ``crops/<class>/<stem>_<number>.jpg``.
         view: show each annotated picture in a window.
         line_thickness, hide_labels, hide_conf: how boxes are drawn.
@@ -43,7 +43,7 @@ class DetectionFiles:
         txt: bool = False,
         conf: bool = False,
         pixel_corners: bool = False,
-        csv: bool = False,
+        save_csv: bool = False,
         crop: bool = False,
         view: bool = False,
         line_thickness: int | None = None,
@@ -51,7 +51,7 @@ class DetectionFiles:
         hide_conf: bool = False,
         vid_stride: int = 1,
     ) -> None:
-        self.media, self.csv, self.crop, self.view = media, csv, crop, view
+        self.media, self.save_csv, self.crop, self.view = media, save_csv, crop, view
         self.txt, self.conf, self.pixel_corners = txt, conf, pixel_corners
         self.drawing = {"line_thickness": line_thickness, "hide_labels": hide_labels, "hide_conf": hide_conf}
         self.vid_stride = vid_stride
@@ -74,14 +74,14 @@ class DetectionFiles:
 
     def add(self, result: Result) -> bool:
         """Write one result; False once the user closed the window with q or Esc."""
-        if self.save_dir is None and (self.media or self.txt or self.csv or self.crop):
+        if self.save_dir is None and (self.media or self.txt or self.save_csv or self.crop):
             self.save_dir = self._make_folder()
         source_stem = self._stems.stem(result.source_stem, result.path, is_video=result.number is not None)
         stem = result.stem_below(source_stem)
         if self.txt:
             rows = label_rows(result.detections, result.original_hw, self.conf, self.pixel_corners)
             write_labels(self.save_dir / "labels" / f"{stem}.txt", rows)
-        if self.csv:
+        if self.save_csv:
             self._write_table(result, stem)
         if self.crop:
             result.crop(self.save_dir / "crops", stem)

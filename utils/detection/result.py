@@ -31,7 +31,7 @@ class Result:
     Attributes:
         path: where the picture came from.
         original_hw: its height and width in pixels.
-        boxes: (n, 6) float32 on the CPU: left, top, right, bottom in pixels of the picture, confidence, class.
+        xyxy: (n, 6) float32 on the CPU: left, top, right, bottom in pixels of the picture, confidence, class.
         names: class index to name.
         speed_ms: milliseconds of ``preprocess``, ``inference`` and ``nms``.
         best_score: highest score in the picture, even where it did not reach the confidence threshold.
@@ -42,7 +42,7 @@ class Result:
 
     path: str
     original_hw: tuple[int, int]
-    boxes: Tensor
+    xyxy: Tensor
     names: Mapping[int, str]
     speed_ms: Mapping[str, float]
     best_score: float
@@ -65,22 +65,22 @@ class Result:
     @property
     def detections(self) -> Detections:
         """The same as boxes, scores and classes."""
-        return Detections(self.boxes[:, :4], self.boxes[:, 4], self.boxes[:, 5].long())
+        return Detections(self.boxes, self.xyxy[:, 4], self.xyxy[:, 5].long())
 
     @property
-    def xyxy(self) -> Tensor:
-        """(n, 6): left, top, right, bottom in pixels, confidence, class."""
-        return self.boxes
+    def boxes(self) -> Tensor:
+        """(n, 4): left, top, right, bottom in pixels."""
+        return self.xyxy[:, :4]
 
     @property
     def xywh(self) -> Tensor:
         """(n, 6): centre x, centre y, width, height in pixels, confidence, class."""
-        return torch.cat((xyxy_to_xywh(self.boxes[:, :4]), self.boxes[:, 4:]), dim=1)
+        return torch.cat((xyxy_to_xywh(self.boxes), self.xyxy[:, 4:]), dim=1)
 
     @property
     def xyxyn(self) -> Tensor:
         """As :attr:`xyxy`, divided by width and height of the picture."""
-        return self.boxes / self._size()
+        return self.xyxy / self._size()
 
     @property
     def xywhn(self) -> Tensor:
@@ -89,14 +89,14 @@ class Result:
 
     def _size(self) -> Tensor:
         height, width = self.original_hw
-        return self.boxes.new_tensor([width, height, width, height, 1, 1])
+        return self.xyxy.new_tensor([width, height, width, height, 1, 1])
 
     def __len__(self) -> int:
         return len(self.boxes)
 
     def __str__(self) -> str:
         """Size and counts: ``480x640 3 RBCs, 1 WBC``."""
-        counts = sorted(Counter(self.boxes[:, 5].int().tolist()).items())
+        counts = sorted(Counter(self.xyxy[:, 5].int().tolist()).items())
         found = ", ".join(
             f"{count} {self.names[index]}{'s' if count > 1 and not self.names[index].endswith('s') else ''}"
             for index, count in counts
@@ -126,7 +126,7 @@ class Result:
         """A table with the columns xmin, ymin, xmax, ymax, confidence, class, name."""
         import pandas as pd  # takes half a second, and few need it
 
-        table = pd.DataFrame(self.boxes.numpy(), columns=["xmin", "ymin", "xmax", "ymax", "confidence", "class"])
+        table = pd.DataFrame(self.xyxy.numpy(), columns=["xmin", "ymin", "xmax", "ymax", "confidence", "class"])
         table["class"] = table["class"].astype(int)
         table["name"] = [self.names[index] for index in table["class"]]
         return table
@@ -165,12 +165,12 @@ class Result:
         Returns:
             One file for each detection, in their order.
         """
-        xywh = xyxy_to_xywh(self.boxes[:, :4])
+        xywh = xyxy_to_xywh(self.boxes)
         xywh[:, 2:] = xywh[:, 2:] * CROP_GAIN + CROP_BORDER
         low, high = xywh[:, :2] - xywh[:, 2:] / 2, xywh[:, :2] + xywh[:, 2:] / 2
         corners = clip_boxes(torch.cat((low, high), dim=1), *self.original_hw).round().int().tolist()
         image, counts, written = self.image, Counter(), []
-        for (left, top, right, bottom), index in zip(corners, self.boxes[:, 5].int().tolist(), strict=True):
+        for (left, top, right, bottom), index in zip(corners, self.xyxy[:, 5].int().tolist(), strict=True):
             name = _as_file_name(self.names[index])
             counts[name] += 1
             file = Path(folder) / name / f"{stem or self.stem}_{counts[name]}.jpg"

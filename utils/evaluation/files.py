@@ -33,7 +33,7 @@ class OutputFiles:
         dataset: the split.
         stem: of the weights file, which the file of detections is named after.
         txt, conf: write label files, with confidence.
-        json: write labels and detections as COCO has them; without labels the detections are always written.
+        save_json: write labels and detections as COCO has them; without labels the detections are always written.
         published: COCO's own annotations of the images, None where the data set has none.
         coco_api: evaluate the JSON files with pycocotools too, the published annotations where there are some.
         plots: draw curves, and labels and predictions of the first batches.
@@ -50,13 +50,13 @@ class OutputFiles:
         *,
         txt: bool = False,
         conf: bool = False,
-        json: bool = False,
+        save_json: bool = False,
         published: Path | None = None,
         coco_api: bool = False,
         plots: bool = True,
     ) -> None:
         self.save_dir, self.dataset, self.stem = save_dir, dataset, stem
-        self.txt, self.conf, self.json, self.plots = txt, conf, json or coco_api, plots
+        self.txt, self.conf, self.save_json, self.plots = txt, conf, save_json or coco_api, plots
         self.published, self.coco_api = published, coco_api
         self.has_labels = any(map(len, dataset.labels))
         self._first_batches: list[ValidatedBatch] = []
@@ -75,7 +75,7 @@ class OutputFiles:
         """
         if self.txt:
             self._write_labels(detections)
-        if self.json or not self.has_labels:
+        if self.save_json or not self.has_labels:
             self._write_json(detections)
         if self.plots and self.has_labels:
             plot_metrics(evaluator, metrics, self.save_dir)

@@ -13,9 +13,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 
 from utils.config.loading import load_hyperparameters
 from utils.config.yaml_files import load_yaml
+from utils.criterion.criterion import Criterion
 from utils.errors import UserError
 from utils.files import find_file
 
@@ -220,13 +222,13 @@ def test_shown_modules_and_tasks_exist():
     assert not wrong
 
 
-def test_shown_settings_load(tmp_path: Path):
-    """Every YAML block with a ``loss`` or ``assigner`` loads as a hyper-parameter file."""
+def test_shown_settings_can_be_trained_with(tmp_path: Path):
+    """A YAML block with ``loss`` or ``assigner`` is a hyper-parameter file, from which a criterion is built."""
     blocks = [text for _, text in fenced_blocks("yaml") if re.search("^(loss|assigner):", text, re.MULTILINE)]
     assert blocks
     for text in blocks:
         (tmp_path / "settings.yaml").write_text(text, encoding="utf-8")
-        load_hyperparameters(tmp_path / "settings.yaml")
+        Criterion(torch.rand(3, 3, 2) + 1, (8, 16, 32), 2, 320, load_hyperparameters(tmp_path / "settings.yaml"))
 
 
 def test_the_results_in_the_readme_are_those_of_the_rows():

@@ -9,6 +9,7 @@ import pytest
 from utils.assigners import ASSIGNERS
 from utils.config.hyperparameters import Hyperparameters
 from utils.config.loading import load_hyperparameters
+from utils.config.schema import SettingError
 from utils.config.yaml_files import key_lines, load_yaml
 from utils.errors import UserError
 from utils.losses import BOX_LOSSES, SCORE_LOSSES
@@ -28,9 +29,8 @@ def test_yaml_numbers_without_a_point_are_numbers(tmp_path):
     assert isinstance(content["d"], int)
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
+def test_yaml_errors_name_file_and_line(tmp_path):
+    cases = [
         ("a: 1\nb: [1, 2\nc: 3\n", r"a\.yaml:\d: not valid YAML"),
         ("a: 1\nb: 2\na: 3\n", r"a\.yaml:3: .*'a' is given twice, first in line 1"),
         ("a:\n  x: 1\n  x: 2\n", r"a\.yaml:3: .*'x' is given twice, first in line 2"),
@@ -39,11 +39,10 @@ def test_yaml_numbers_without_a_point_are_numbers(tmp_path):
         ("a: !!python/object/apply:os.getcwd []\n", r"a\.yaml:1: not valid YAML"),
         ("? [1, {}]\n: 2\n", r"a\.yaml:1: not valid YAML"),
         ("a: 2024-13-45\n", r"a\.yaml: not valid YAML: month"),
-    ],
-)
-def test_yaml_errors_name_file_and_line(tmp_path, text, message):
-    with pytest.raises(UserError, match=message):
-        load_yaml(write(tmp_path / "a.yaml", text))
+    ]
+    for text, message in cases:
+        with pytest.raises(UserError, match=message):
+            load_yaml(write(tmp_path / "a.yaml", text))
 
 
 def test_yaml_that_cannot_be_read(tmp_path):
@@ -102,30 +101,27 @@ def test_errors_name_the_file_and_line_that_hold_the_mistake(tmp_path):
         load_hyperparameters(write(tmp_path / "c.yaml", "lr0: 1\nbase: 3\n"))
 
 
-@pytest.mark.parametrize(
-    ("overrides", "expected"),
-    [
+def test_overrides_of_a_name_with_parameters():
+    cases = [
         (["loss.box=sca"], "sca"),
         (["loss.box.ratio=0.7"], {"name": "ciou", "ratio": 0.7}),
         (["loss.box=inner", "loss.box.of=ciou", "loss.box.ratio=7e-1"], {"name": "inner", "of": "ciou", "ratio": 0.7}),
         (["loss.box={name: wiou, version: 3}"], {"name": "wiou", "version": 3}),
         (["loss.box={name: wiou, version: 3}", "loss.box=iou"], "iou"),
         (["loss={box: iou}"], "iou"),
-    ],
-)
-def test_overrides_of_the_box_loss(overrides, expected):
-    assert load_hyperparameters("hyp.scratch-low.yaml", overrides).loss.box == expected
+    ]
+    for overrides, expected in cases:
+        assert load_hyperparameters("hyp.scratch-low.yaml", overrides).loss.box == expected, overrides
 
 
 def buildable(hyp: Hyperparameters) -> None:
     BOX_LOSSES.build_from(hyp.loss.box)
     SCORE_LOSSES.build_from(hyp.loss.score)
-    ASSIGNERS.entry(hyp.assigner)
+    ASSIGNERS.build_from(hyp.assigner)
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
+def test_what_cannot_be_built_is_refused_with_file_and_line(tmp_path):
+    cases = [
         ("loss:\n  box: ciuo\n", r"a\.yaml:3: loss\.box: unknown box loss 'ciuo'.*Did you mean 'ciou'"),
         (
             "loss:\n  score: {name: focal, gama: 2}\n",
@@ -143,11 +139,10 @@ def buildable(hyp: Hyperparameters) -> None:
         ("assigner: anchor_ration\n", r"a\.yaml:2: assigner: unknown assigner .*Did you mean 'anchor_ratio'"),
         ("assigner: {anchor_t: 3}\n", r"a\.yaml:2: assigner: expected a name, or a mapping with 'name'"),
         ("loss: 0\n", r"a\.yaml:2: loss: expected a mapping but got 0"),
-    ],
-)
-def test_what_cannot_be_built_is_refused_with_file_and_line(tmp_path, text, message):
-    with pytest.raises(UserError, match=message):
-        load_hyperparameters(write(tmp_path / "a.yaml", f"lr0: 0.1\n{text}"), validate=buildable)
+    ]
+    for text, message in cases:
+        with pytest.raises(UserError, match=message):
+            load_hyperparameters(write(tmp_path / "a.yaml", f"lr0: 0.1\n{text}"), validate=buildable)
 
 
 def test_overrides_are_validated_when_all_are_applied():
@@ -167,6 +162,28 @@ def test_settings_that_contradict_each_other_are_refused_in_the_end():
         load_hyperparameters({"fl_gamma": 1, "loss": {"score": "focal"}}, validate=consistent)
 
 
+def test_overrides_of_the_assigner():
+    hyp = load_hyperparameters({}, ["assigner=atss", "assigner.candidates=5"], validate=buildable)
+    assert hyp.assigner == {"name": "atss", "candidates": 5}
+    with pytest.raises(UserError, match=r"--set assigner\.candidates=0: assigner: atss: candidates: expected"):
+        load_hyperparameters({}, ["assigner=atss", "assigner.candidates=0"], validate=buildable)
+
+
+def test_on_and_off_are_words_however_yaml_reads_them(tmp_path):
+    for text, expected in (("on", "on"), ("off", "off"), ("auto", "auto"), ("true", "on"), ("'off'", "off")):
+        path = write(tmp_path / "a.yaml", f"loss: {{class_bce: {text}}}\n")
+        assert load_hyperparameters(path).loss.class_bce == expected, text
+    with pytest.raises(UserError, match=r"a\.yaml:1: loss\.class_bce: unknown value 'of'.*Did you mean 'off'"):
+        load_hyperparameters(write(tmp_path / "a.yaml", "loss: {class_bce: of}\n"))
+
+
+def test_an_error_carries_its_key():
+    for mapping, key in (({"lr0": "x"}, ("lr0",)), ({"loss": {"bx": 1}}, ("loss", "bx")), ({"loss": 3}, ("loss",))):
+        with pytest.raises(SettingError, match=r"^here: ") as caught:
+            Hyperparameters.from_mapping(mapping, "here")
+        assert caught.value.key == key
+
+
 def test_no_anchors_may_be_written_as_0():
     assert load_hyperparameters({"anchors": 0}).anchors is None
     with pytest.raises(UserError, match="anchors: expected a number but got False"):
@@ -178,9 +195,8 @@ def test_overrides_win_over_files_and_keywords_over_overrides():
     assert (hyp.lr0, hyp.mosaic, hyp.label_smoothing, hyp.loss.box) == (0.001, 0.5, 0.1, "sca")
 
 
-@pytest.mark.parametrize(
-    ("override", "message"),
-    [
+def test_wrong_overrides_are_explained():
+    cases = [
         ("lr0", "--set lr0: expected KEY=VALUE"),
         ("lr=1", r"--set lr=1: unknown key 'lr'.*Did you mean"),
         ("lr0=fast", "--set lr0=fast: lr0: expected a number of at least 0 but got 'fast'"),
@@ -188,11 +204,10 @@ def test_overrides_win_over_files_and_keywords_over_overrides():
         ("loss.bx.ratio=1", "expected a key, loss.KEY, loss.KEY.PARAMETER or assigner.PARAMETER"),
         ("loss.bx=1", "unknown key 'bx'.*Did you mean 'box'"),
         ("loss.box=[1", "--set .*not valid YAML"),
-    ],
-)
-def test_wrong_overrides_are_explained(override, message):
-    with pytest.raises(UserError, match=message):
-        load_hyperparameters("hyp.scratch-low.yaml", [override])
+    ]
+    for override, message in cases:
+        with pytest.raises(UserError, match=message):
+            load_hyperparameters("hyp.scratch-low.yaml", [override])
 
 
 def test_a_mapping_serves_as_a_file_and_is_not_changed():

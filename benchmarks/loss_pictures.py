@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import torch
@@ -30,7 +31,7 @@ CONTEXT = BoxContext(image_wh=(640, 640))
 BLUE, ORANGE, GREY = "#1f5fa8", "#d9731a", "#b0b0b0"
 NUM_COLOURS = 48  # pictures of a few kilobytes
 # losses in pixels are drawn with the parameters that their presets take
-PARAMETERS = {"l1": {"normalise": True}, "smooth_l1": {"beta": 0.1, "normalise": True}}
+PARAMETERS: dict[str, dict[str, Any]] = {"l1": {"normalise": True}, "smooth_l1": {"beta": 0.1, "normalise": True}}
 
 
 def box(centre: Tensor, sides: Tensor) -> Tensor:

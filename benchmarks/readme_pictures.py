@@ -29,7 +29,7 @@ PRESETS = {  # of the rows, to the name in the picture
     "pap-published": "Parameterized AP",
 }
 METRICS = {"map": "mAP50-95", "map75": "AP75", "olrp": "oLRP, lower is better"}
-COLOURS = pyplot.get_cmap("tab10").colors
+COLOURS = [pyplot.get_cmap("tab10")(number) for number in range(10)]
 
 
 def draw_detections(weights: str, source: str, path: Path) -> None:

@@ -208,6 +208,18 @@ def test_shown_flags_and_files_exist():
     assert checked > 20 and not wrong
 
 
+def test_flags_named_in_the_text_exist():
+    known = set().union(*map(known_flags, COMMANDS))
+    for path in (path for folder in ("utils", "models", "tests") for path in ROOT.glob(f"{folder}/**/*.py")):
+        known |= set(re.findall(r'"(--[a-z][\w-]*)"', path.read_text(encoding="utf-8")))  # of other commands
+    wrong = []
+    for document in DOCUMENTS:
+        text = re.sub(r"^```.*?^```$", "", document.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+        shown = set(re.findall(r"(?<![\w-])--[a-z][\w-]*", " ".join(re.findall(r"`([^`]+)`", text))))
+        wrong += [f"{name_of(document)}: {flag}" for flag in sorted(shown - known)]
+    assert not wrong
+
+
 def test_shown_modules_and_tasks_exist():
     tasks = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
     wrong = []

@@ -138,4 +138,4 @@ def _rehearse(cfg: Mapping[str, Any], files: Mapping[str, str]) -> None:
                 reason = str(error).splitlines()[0]
                 raise UserError(
                     f"{row.place}: {row.name} {row.args} cannot take an input of {shapes}: {reason}"
-                ) from None
+                ) from error

@@ -34,8 +34,11 @@ PLAIN_MODULES: dict[str, type[nn.Module]] = {
 OTHER_MODULES = ("Concat", "Detect", "nn.BatchNorm2d")
 REPEATS_INSIDE = ("C3",)
 PARTS = ("backbone", "head")
-# What torch's modules raise, when built or called, for arguments and inputs that they cannot take.
-MISFITS = (TypeError, ValueError, RuntimeError, ArithmeticError, LookupError, AttributeError, AssertionError)
+# Modules that read several rows; all others read one.
+SEVERAL_INPUTS = ("Concat", "Detect")
+# What torch raises for arguments and inputs that a module cannot take: the YAML is wrong. Anything else that a module
+# raises, such as AttributeError or AssertionError, is a bug in it and comes through.
+MISFITS = (TypeError, ValueError, RuntimeError, ZeroDivisionError, IndexError)
 
 
 class Row(NamedTuple):
@@ -96,6 +99,9 @@ def _read_row(row: Any, index: int, place: str) -> Row:
         raise UserError(f"{place}: expected 'number' to be a whole number, 1 or more, but got {number!r}")
     if name not in (known := [*CHANNEL_MODULES, *PLAIN_MODULES, *OTHER_MODULES]):
         raise unknown_name("module", name, known, place)
+    if (name in SEVERAL_INPUTS) != isinstance(source, list):
+        wanted = "a list of row numbers" if name in SEVERAL_INPUTS else "one row number"
+        raise UserError(f"{place}: {name}: expected 'from' to be {wanted} but got {source!r}")
     if not isinstance(args, list | tuple):
         raise UserError(f"{place}: {name}: expected a list of arguments but got {args!r}")
     return Row(place, source, number, name, list(args))
@@ -210,15 +216,11 @@ def _build_row(cfg: Mapping[str, Any], row: Row, inputs: list[int]) -> tuple[nn.
             args = [c_out, *args[1:]]
         modules += [kind(*args) for _ in range(repeats - 1)]
     except MISFITS as error:
-        raise UserError(f"{row.place}: {name} does not take {row.args}: {error}") from None
+        raise UserError(f"{row.place}: {name} does not take {row.args}: {error}") from error
     return (modules[0] if repeats == 1 else nn.Sequential(*modules)), c_out
 
 
 def _scaled_channels(channels: int, cfg: Mapping[str, Any]) -> int:
-    """Channels times width, up to the next multiple of 8; those of a head's output, A (5 + C), stay as they are."""
-    anchors = cfg["anchors"]
-    per_level = anchors if isinstance(anchors, int) else len(anchors[0]) // 2
-    if channels == per_level * (cfg["nc"] + 5):
-        return channels
+    """Channels times width_multiple, up to the next multiple of 8."""
     scaled = channels * cfg.get("width_multiple", 1.0)
     return int(-(-scaled // 8) * 8)

@@ -9,6 +9,7 @@ import torch
 
 from models import build_model
 from models.architecture import read_architecture
+from models.layers import Conv
 from models.yolo import count_gflops
 from utils.errors import UserError
 
@@ -196,6 +197,9 @@ WRONG = {
         first_row(-1, 1, "Conv", [8, 3, 0]),
         r"row 0: Conv \[8, 3, 0\] cannot take an input of \(1, 3, 128, 128\)",
     ),
+    "groups 0": (first_row(-1, 1, "Conv", [8, 3, 1, None, 0]), r"row 0: Conv does not take .*"),
+    "several for one": (first_row([-1], 1, "Conv", [8]), r"row 0: Conv: expected 'from' to be one row number.*\[-1\]"),
+    "one for several": ({"head": [[-1, 1, "Detect", ["nc", "anchors"]]]}, r"Detect: expected 'from' to be a list"),
     "dimension": (first_row([-1], 1, "Concat", [7]), r"row 0: Concat \[7\] cannot take an input of"),
     "unequal maps": (
         {"head": [[[0, 1], 1, "Concat", [1]], DETECT]},
@@ -246,15 +250,22 @@ def test_wrong_files_are_named_with_the_line_or_the_row(tmp_path: Path) -> None:
     assert "child.yaml:3: not valid YAML: key 'nc' is given twice" in message("child.yaml", "nc: 1\nch: 3\nnc: 2\n")
 
 
-def test_output_channels_of_a_head_are_not_scaled() -> None:
-    def channels(width: int, **changes: object) -> int:
-        cfg = tiny_cfg(width_multiple=0.5, **changes)
-        cfg["backbone"] = [*cfg["backbone"][:2], [-1, 1, "Conv", [width, 3, 2]]]
-        return build_model(cfg, nc=15).model[2].conv.out_channels
+def test_every_row_is_scaled_by_the_width() -> None:
+    """Also one whose channels happen to be 8 anchors x (5 + 3 classes)."""
+    model = build_model({"base": "yolov5n.yaml", "anchors": 8}, nc=3)
+    assert model.model[0].conv.out_channels == 16, "64 x 0.25"
 
-    assert channels(64) == 32
-    assert channels(40) == 40, "2 anchors x (15 + 5)"
-    assert channels(60) == 32 and channels(60, anchors=3) == 60
+
+@pytest.mark.parametrize("error", [AttributeError, AssertionError, KeyError])
+def test_a_bug_in_a_layer_is_no_error_of_the_yaml(error: type[Exception], monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise error("a bug")
+
+    for method in ("forward", "__init__"):
+        with monkeypatch.context() as patched:
+            patched.setattr(Conv, method, fail)
+            with pytest.raises(error, match="a bug"):
+                build_model(tiny_cfg(), nc=1)
 
 
 def test_checking_draws_no_random_numbers() -> None:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import ast
 import functools
+import importlib
+import inspect
 import re
 import shlex
 import statistics
 import subprocess
 import sys
+import typing
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -206,6 +210,31 @@ def test_shown_flags_and_files_exist():
                 except UserError:
                     wrong.append(f"{document}: {word}")
     assert checked > 20 and not wrong
+
+
+def accepted_keywords(function: Callable[..., object]) -> set[str]:
+    """Names of the parameters, and of the keywords that ``**options: Unpack[...]`` stands for."""
+    names = set()
+    for name, parameter in inspect.signature(function).parameters.items():
+        if parameter.kind is parameter.VAR_KEYWORD:
+            (keywords,) = typing.get_args(typing.get_type_hints(function)[name])
+            names |= set(keywords.__annotations__)
+        names.add(name)
+    return names
+
+
+def test_shown_python_calls_what_exists():
+    wrong, checked = [], 0
+    for document, text in fenced_blocks("python"):
+        for call in (node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call)):
+            module, _, name = ast.unparse(call.func).partition(".")
+            if module in COMMANDS and name.isidentifier():
+                checked += 1
+                function = getattr(importlib.import_module(module), name, None)
+                given = {keyword.arg for keyword in call.keywords}
+                if function is None or given - accepted_keywords(function):
+                    wrong.append(f"{document}: {ast.unparse(call)}")
+    assert checked > 5 and not wrong
 
 
 def test_flags_named_in_the_text_exist():

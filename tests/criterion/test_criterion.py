@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
 from torch.nn import functional
 
+from tests.cases import case
 from tests.criterion_scenes import ANCHORS, STRIDES, build, scene
 from tests.golden import load_cases
 from utils.boxes import build_anchor_table
@@ -33,37 +36,39 @@ def golden_case(name: str, dtype: torch.dtype) -> tuple[dict, Criterion, list[to
     return arrays, criterion, raw, torch.tensor(arrays["targets"], dtype=dtype)
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-8), (torch.float32, 1e-5)], ids=str)
-@pytest.mark.parametrize("name", CASES)
-def test_golden_parts_and_gradients(name: str, dtype: torch.dtype, tolerance: float) -> None:
-    arrays, criterion, raw, targets = golden_case(name, dtype)
-    out = criterion(raw, targets)
-    out.total.backward()
-    assert out.total.item() == pytest.approx(float(arrays["total"]), abs=tolerance)
-    assert [out.parts[part].item() for part in ("box", "obj", "cls")] == pytest.approx(arrays["parts"], abs=tolerance)
-    for level, tensor in enumerate(raw):
-        expected = torch.tensor(arrays[f"grad{level}"])
-        scale = expected.abs().max().clamp(min=1e-30)
-        assert (tensor.grad.double() - expected).abs().max() / scale < tolerance
+def test_golden_parts_and_gradients() -> None:
+    for name, (dtype, tolerance) in itertools.product(CASES, [(torch.float64, 1e-8), (torch.float32, 1e-5)]):
+        with case(dtype, tolerance, name):
+            arrays, criterion, raw, targets = golden_case(name, dtype)
+            out = criterion(raw, targets)
+            out.total.backward()
+            assert out.total.item() == pytest.approx(float(arrays["total"]), abs=tolerance)
+            parts = [out.parts[part].item() for part in ("box", "obj", "cls")]
+            assert parts == pytest.approx(arrays["parts"], abs=tolerance)
+            for level, tensor in enumerate(raw):
+                expected = torch.tensor(arrays[f"grad{level}"])
+                scale = expected.abs().max().clamp(min=1e-30)
+                assert (tensor.grad.double() - expected).abs().max() / scale < tolerance
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_golden_assignment(name: str) -> None:
+def test_golden_assignment() -> None:
     """Equal as sets: rows of image, anchor, row, column, class, and the box in cells."""
-    arrays, criterion, raw, targets = golden_case(name, torch.float64)
-    grids = [tensor.shape[2:4] for tensor in raw]
-    table = build_anchor_table(torch.tensor(arrays["anchors_px"]).double(), arrays["strides"].tolist(), grids)
-    found = criterion.assigner(targets, table)
-    boxes = cell_boxes(targets[found.target, 2:6], table, found.anchor)
-    for level in range(len(raw)):
-        mine = table.level[found.anchor] == level
-        anchor = found.anchor[mine]
-        col, row = table.cell[anchor].long().unbind(dim=1)
-        columns = (found.image[mine], table.shape[anchor], row, col, targets[found.target[mine], 1].long())
-        ours = torch.cat((torch.stack(columns, dim=1).double(), boxes[mine]), dim=1).numpy()
-        theirs = np.concatenate((arrays[f"assigned{level}"], arrays[f"box{level}"]), axis=1)
-        assert ours.shape == theirs.shape
-        assert np.allclose(_sorted_rows(ours), _sorted_rows(theirs), atol=1e-9)
+    for name in CASES:
+        with case(name):
+            arrays, criterion, raw, targets = golden_case(name, torch.float64)
+            grids = [tensor.shape[2:4] for tensor in raw]
+            table = build_anchor_table(torch.tensor(arrays["anchors_px"]).double(), arrays["strides"].tolist(), grids)
+            found = criterion.assigner(targets, table)
+            boxes = cell_boxes(targets[found.target, 2:6], table, found.anchor)
+            for level in range(len(raw)):
+                mine = table.level[found.anchor] == level
+                anchor = found.anchor[mine]
+                col, row = table.cell[anchor].long().unbind(dim=1)
+                columns = (found.image[mine], table.shape[anchor], row, col, targets[found.target[mine], 1].long())
+                ours = torch.cat((torch.stack(columns, dim=1).double(), boxes[mine]), dim=1).numpy()
+                theirs = np.concatenate((arrays[f"assigned{level}"], arrays[f"box{level}"]), axis=1)
+                assert ours.shape == theirs.shape
+                assert np.allclose(_sorted_rows(ours), _sorted_rows(theirs), atol=1e-9)
 
 
 def _sorted_rows(rows: np.ndarray) -> np.ndarray:
@@ -91,33 +96,36 @@ def test_objectness_target_changes_the_objectness_part_alone() -> None:
     assert len({round(part["obj"].item(), 9) for part in parts.values()}) == 3
 
 
-@pytest.mark.parametrize("kind", ["iou", "box", "one"])
-def test_objectness_part_by_hand(kind: str) -> None:
+def test_objectness_part_by_hand() -> None:
     """One level, one anchor, one object: cross-entropy of every cell with the IoU (SCA value, or 1) of its own box."""
-    anchors, logit = torch.tensor([[[32.0, 32.0]]], dtype=torch.float64), 0.7
-    raw = torch.full((1, 1, 4, 4, 6), logit, dtype=torch.float64)
-    raw[..., :4] = 0.0  # boxes of the anchor's size, in the middle of their cells
-    target = torch.tensor([[0, 0, 0.53, 0.61, 0.2, 0.35]], dtype=torch.float64)  # of 128 pixels, cells of 32
-    hyp = {"loss": {"box": "sca", "objectness_target": kind}}
-    part = Criterion(anchors, (32,), 1, 640, hyp)([raw], target).parts["obj"]
-    wanted = torch.zeros(4, 4, dtype=torch.float64)
-    x, y, w, h = (target[0, 2:] * 128).tolist()
-    for row, col in ((2, 2), (1, 2), (2, 1)):  # the centre leans up and left: cells (2.12, 2.44)
-        pred = torch.tensor([[col * 32.0, row * 32.0, col * 32.0 + 32, row * 32.0 + 32]], dtype=torch.float64)
-        box = torch.tensor([[x - w / 2, y - h / 2, x + w / 2, y + h / 2]], dtype=torch.float64)
-        value = {"iou": box_loss("iou").similarity(pred, box), "box": box_loss("sca").similarity(pred, box)}
-        wanted[row, col] = 1.0 if kind == "one" else value[kind].clamp(min=0).item()
-    logits = torch.full((4, 4), logit, dtype=torch.float64)
-    expected = 4.0 * 3 * functional.binary_cross_entropy_with_logits(logits, wanted)  # balance, and the gain of a level
-    assert part.item() == pytest.approx(expected.item(), rel=1e-6)
+    for kind in ["iou", "box", "one"]:
+        with case(kind):
+            anchors, logit = torch.tensor([[[32.0, 32.0]]], dtype=torch.float64), 0.7
+            raw = torch.full((1, 1, 4, 4, 6), logit, dtype=torch.float64)
+            raw[..., :4] = 0.0  # boxes of the anchor's size, in the middle of their cells
+            target = torch.tensor([[0, 0, 0.53, 0.61, 0.2, 0.35]], dtype=torch.float64)  # of 128 pixels, cells of 32
+            hyp = {"loss": {"box": "sca", "objectness_target": kind}}
+            part = Criterion(anchors, (32,), 1, 640, hyp)([raw], target).parts["obj"]
+            wanted = torch.zeros(4, 4, dtype=torch.float64)
+            x, y, w, h = (target[0, 2:] * 128).tolist()
+            for row, col in ((2, 2), (1, 2), (2, 1)):  # the centre leans up and left: cells (2.12, 2.44)
+                pred = torch.tensor([[col * 32.0, row * 32.0, col * 32.0 + 32, row * 32.0 + 32]], dtype=torch.float64)
+                box = torch.tensor([[x - w / 2, y - h / 2, x + w / 2, y + h / 2]], dtype=torch.float64)
+                value = {"iou": box_loss("iou").similarity(pred, box), "box": box_loss("sca").similarity(pred, box)}
+                wanted[row, col] = 1.0 if kind == "one" else value[kind].clamp(min=0).item()
+            logits = torch.full((4, 4), logit, dtype=torch.float64)
+            expected = functional.binary_cross_entropy_with_logits(logits, wanted)
+            expected *= 4.0 * 3  # balance, and the gain of a level
+            assert part.item() == pytest.approx(expected.item(), rel=1e-6)
 
 
-@pytest.mark.parametrize("gain", ["box", "obj", "cls"])
-def test_gain_scales_its_own_part(gain: str) -> None:
-    raw, targets = scene()
-    base, doubled = build()(raw, targets), build(**{gain: 2 * getattr(_defaults(), gain)})(raw, targets)
-    for part in base.parts:
-        assert doubled.parts[part].item() == pytest.approx(base.parts[part].item() * (1 + (part == gain)))
+def test_gain_scales_its_own_part() -> None:
+    for gain in ["box", "obj", "cls"]:
+        with case(gain):
+            raw, targets = scene()
+            base, doubled = build()(raw, targets), build(**{gain: 2 * getattr(_defaults(), gain)})(raw, targets)
+            for part in base.parts:
+                assert doubled.parts[part].item() == pytest.approx(base.parts[part].item() * (1 + (part == gain)))
 
 
 def _defaults() -> object:
@@ -143,16 +151,17 @@ def test_total_is_the_sum_of_the_parts_times_the_batch() -> None:
     assert out.total.requires_grad is False and not any(part.requires_grad for part in out.parts.values())
 
 
-@pytest.mark.parametrize("num_classes", [1, 3])
-def test_no_objects_and_one_object_have_gradients(num_classes: int) -> None:
-    for count in (0, 1):
-        raw, targets = scene(num_classes)
-        for level in raw:
-            level.requires_grad_()
-        out = build(num_classes)(raw, targets[:count])
-        out.total.backward()
-        assert all(torch.isfinite(level.grad).all() for level in raw)
-        assert torch.isfinite(out.total)
+def test_no_objects_and_one_object_have_gradients() -> None:
+    for num_classes in [1, 3]:
+        with case(num_classes):
+            for count in (0, 1):
+                raw, targets = scene(num_classes)
+                for level in raw:
+                    level.requires_grad_()
+                out = build(num_classes)(raw, targets[:count])
+                out.total.backward()
+                assert all(torch.isfinite(level.grad).all() for level in raw)
+                assert torch.isfinite(out.total)
 
 
 def test_loss_does_not_depend_on_the_order_of_objects() -> None:

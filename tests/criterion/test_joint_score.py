@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
 import torch
 
+from tests.cases import case
 from utils.criterion.joint_score import joint_logits
 
 
@@ -27,24 +29,24 @@ def test_gradients() -> None:
     assert torch.autograd.gradcheck(joint_logits, (objectness, classes))
 
 
-@pytest.mark.parametrize(
-    ("objectness", "classes", "expected"),
-    [
-        (1e4, 2.0, 2.0),  # a certain object leaves the class
-        (2.0, 1e4, 2.0),
-        (1e4, 1e4, 1e4 - math.log(2)),
-        (-1e4, -1e4, -2e4),  # small probabilities multiply
-        (-1e4, 1e4, -1e4),
-        (0.0, 0.0, -math.log(3)),  # 1/4 against 3/4
-    ],
-)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-def test_extreme_logits(objectness: float, classes: float, expected: float, dtype: torch.dtype) -> None:
-    inputs = [torch.tensor([[value]], dtype=dtype, requires_grad=True) for value in (objectness, classes)]
-    found = joint_logits(*inputs)
-    assert found.item() == pytest.approx(expected, rel=1e-6)
-    found.sum().backward()
-    assert all(0 <= value.grad.item() <= 1 for value in inputs)
+def test_extreme_logits() -> None:
+    for dtype, (objectness, classes, expected) in itertools.product(
+        [torch.float32, torch.float64],
+        [
+            (1e4, 2.0, 2.0),  # a certain object leaves the class
+            (2.0, 1e4, 2.0),
+            (1e4, 1e4, 1e4 - math.log(2)),
+            (-1e4, -1e4, -2e4),  # small probabilities multiply
+            (-1e4, 1e4, -1e4),
+            (0.0, 0.0, -math.log(3)),  # 1/4 against 3/4
+        ],
+    ):
+        with case(objectness, classes, expected, dtype):
+            inputs = [torch.tensor([[value]], dtype=dtype, requires_grad=True) for value in (objectness, classes)]
+            found = joint_logits(*inputs)
+            assert found.item() == pytest.approx(expected, rel=1e-6)
+            found.sum().backward()
+            assert all(0 <= value.grad.item() <= 1 for value in inputs)
 
 
 def test_half_precision_is_widened_and_shapes_are_checked() -> None:

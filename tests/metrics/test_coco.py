@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.cases import case
 from tests.coco_sets import coco_arrays, pycocotools_evaluation, random_coco
 from tests.golden import FOLDER
 from utils.errors import UserError
 from utils.metrics import evaluate_coco, read_coco
 
-SETS_PER_TEST = 30
+NUM_SETS = 120
 
 
 def golden(name: str) -> Path:
@@ -48,17 +49,20 @@ def test_golden_numbers_from_files_and_from_their_content():
     json.dumps(found, allow_nan=False)
 
 
-@pytest.mark.parametrize("first", range(0, 240, SETS_PER_TEST))
-def test_random_sets_equal_pycocotools(first: int):
+def test_random_sets_equal_pycocotools() -> None:
     """Precision of every class, IoU, recall point and range of areas, every recall, and the 12 numbers."""
-    for seed in range(first, first + SETS_PER_TEST):
-        gt, detections = random_coco(seed)
-        oracle, metrics = pycocotools_evaluation(gt, detections), read_coco(gt, detections).compute()
-        precision, recall = coco_arrays(oracle)
-        close = {"atol": 1e-9, "rtol": 0, "err_msg": f"seed {seed}"}
-        np.testing.assert_allclose(metrics.precision_curves, precision, **close)
-        np.testing.assert_allclose(metrics.recalls, recall, **close)
-        np.testing.assert_allclose(evaluate_coco(gt, detections)["coco_stats"], oracle.stats, **close)
+    for seed in range(NUM_SETS):
+        with case(seed):
+            gt, detections = random_coco(seed)
+            oracle, metrics = pycocotools_evaluation(gt, detections), read_coco(gt, detections).compute()
+            precision, recall = coco_arrays(oracle)
+            close = {
+                "atol": 1e-9,
+                "rtol": 0,
+            }
+            np.testing.assert_allclose(metrics.precision_curves, precision, **close)
+            np.testing.assert_allclose(metrics.recalls, recall, **close)
+            np.testing.assert_allclose(evaluate_coco(gt, detections)["coco_stats"], oracle.stats, **close)
 
 
 def test_the_random_sets_hold_what_makes_evaluation_hard():
@@ -137,9 +141,8 @@ def test_names_and_order_of_the_classes():
     assert read_coco(gt, detections).names == ("1", "cat", "dog")
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
+def test_a_detection_that_cannot_be_right_is_refused() -> None:
+    for change, message in [
         ({"image_id": 8}, "image 8"),
         ({"category_id": 2}, "category 2"),
         ({"bbox": [1, 2, 3]}, r"4 numbers as 'bbox' of every entry but number 1 has \[1, 2, 3\]"),
@@ -147,12 +150,11 @@ def test_names_and_order_of_the_classes():
         ({"score": "high"}, "a number as 'score' of every entry but number 1 has 'high'"),
         ({"score": None}, "scores to be numbers"),
         ({"bbox": [1, 2, float("inf"), 4]}, "finite numbers in detection boxes"),
-    ],
-)
-def test_a_detection_that_cannot_be_right_is_refused(change: dict, message: str):
-    gt, detections = one_object()
-    with pytest.raises(UserError, match=message):
-        evaluate_coco(gt, [detections[0], detections[0] | change])
+    ]:
+        with case(change, message):
+            gt, detections = one_object()
+            with pytest.raises(UserError, match=message):
+                evaluate_coco(gt, [detections[0], detections[0] | change])
 
 
 def test_entries_without_a_key_are_refused():

@@ -109,12 +109,12 @@ def predict(**options: Unpack[DetectKeywords]) -> list[Result]:
     return results
 
 
-def _size(imgsz: tuple[int, ...] | None, detector: Detector) -> int | tuple[int, ...]:
+def _size(imgsz: tuple[int, ...] | None, detector: Detector) -> int | tuple[int, int]:
     """The image size: the one or two numbers given, else the detector's own."""
     if imgsz is None:
         log.info("image size: %s, as in training", detector.image_size)
         return detector.image_size
-    return imgsz
+    return imgsz[0], imgsz[-1]
 
 
 def _label(result: Result) -> str:

@@ -295,7 +295,7 @@ def test_video_in_video_out(tmp_path: Path, weights: Path, video: Path) -> None:
         ({"classes": [3]}, "unknown class index '3'"),
         ({"classes": []}, "classes: expected at least one class index"),
         ({"save_format": 2}, "--save-format: expected a whole number from 0 to 1 but got 2"),
-        ({"imgsz": [1, 2, 3]}, "imgsz: expected one size or height and width"),
+        ({"imgsz": [1, 2, 3]}, "--imgsz: expected 1 to 2 values"),
         ({"device": "gpu"}, "device"),
     ],
 )

@@ -222,7 +222,7 @@ def test_evolve_is_a_search(asked: dict, formula, monkeypatch: pytest.MonkeyPatc
         ({"keys": ["loss.box.ratio=0.5:2"]}, "cannot be built|unknown parameter"),
         ({"search_seed": -1}, "--search-seed: expected a whole number of at least 0"),
         ({"data": "shaeps.yaml"}, "Did you mean 'shapes.yaml'"),
-        ({"storage": "search.db"}, "--storage: expected the URL of a data base"),
+        ({"storage": "search.db"}, "--storage: expected the URL of a database"),
     ],
 )
 def test_what_cannot_be_right_is_said_first(asked: dict, formula, change: dict, message: str) -> None:
@@ -251,7 +251,7 @@ def test_a_storage_elsewhere_is_shared_under_the_name(asked: dict, formula, tmp_
 def test_keys_that_the_base_has_no_use_for_are_left_out(asked: dict, formula, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     calls = formula(peak)
-    name = "of what? #1"  # which means something in the URL of a data base
+    name = "of what? #1"  # which means something in the URL of a database
     done = search.run(**asked | {"hyp": "hyp.rs.yaml", "trials": 1, "name": name})
     keys = {text.partition("=")[0] for text in calls[0]["set"]}
     assert {"lr0", "cls", "mosaic"} < keys and not keys & {"obj_pw", "cls_pw"}

@@ -118,7 +118,7 @@ def test_who_comes_too_late_gives_its_place_back(tmp_path: Path) -> None:
     assert states(study)[TrialState.COMPLETE] == 3
 
 
-@pytest.mark.parametrize("signed", [False, True], ids=["before the first sign of life", "after it"])
+@pytest.mark.parametrize("signed", [False, True], ids=["before the first heartbeat", "after it"])
 def test_a_trial_left_running_is_repeated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, signed: bool
 ) -> None:
@@ -197,7 +197,7 @@ def test_a_trial_given_to_another_process_is_told_so(tmp_path: Path, caplog: pyt
 
     with quiet_optuna():
         run_trial(study, overtaken, 2)
-    assert "trial 0 showed no sign of life for a while, and another process repeats it" in caplog.text
+    assert "trial 0 sent no heartbeat for a while, and another process repeats it" in caplog.text
     assert states(study) == {TrialState.FAIL: 1}
 
 
@@ -222,7 +222,7 @@ def test_pruning_counts_as_finished(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("url", "message"),
     [
-        ("search.db", r"--storage: expected the URL of a data base, .* but got 'search.db'"),
+        ("search.db", r"--storage: expected the URL of a database, .* but got 'search.db'"),
         ("sqlite:////no/such/folder/search.db", r"--storage sqlite:////no/such/folder/search.db: cannot be used"),
         ("nosql://user:secret@host/s", r"--storage nosql://user:\*\*\*@host/s: cannot be used"),
     ],

@@ -30,9 +30,9 @@ def load_hyperparameters(
         file: path, or name of a file in data/hyps/; or the mapping that such a file would hold.
         overrides: ``key=value`` texts as of ``--set``, e.g. ``loss.box=sca``, ``loss.box.ratio=0.7``, ``lr0=1e-3``,
             ``assigner.candidates=9``. Values are YAML. A dot more turns a name into the mapping with its parameters.
-        validate: a further check, e.g. whether the losses can be built; raises UserError. It is asked about the
-            defaults with each single entry in place of one of them, so that its error can name the line, and in the
-            end about the whole. A ContradictionError counts only there.
+        validate: a further check, e.g. whether the losses can be built; raises UserError. It is called for each entry
+            alone, with everything else at its default, so that its error can name the line, and in the end for the
+            whole. A ContradictionError counts only there.
         direct: keyword overrides, e.g. ``label_smoothing=0.1``.
 
     Returns:
@@ -74,12 +74,12 @@ class _Layer:
     Attributes:
         where: file, or option of the command line.
         content: keys to values.
-        lines: of each key in the file.
+        path: of the file, if it is one.
     """
 
     where: str
     content: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    lines: Mapping[tuple[str, ...], int] = dataclasses.field(default_factory=dict)
+    path: Path | None = None
 
     @contextlib.contextmanager
     def placing_errors(self) -> Iterator[None]:
@@ -87,7 +87,7 @@ class _Layer:
         try:
             yield
         except SettingError as error:
-            line = self.lines.get(error.key)
+            line = None if self.path is None else key_lines(self.path).get(error.key)
             raise UserError(f"{self.where if line is None else f'{self.where}:{line}'}: {error}") from None
 
 
@@ -103,7 +103,7 @@ def _file_layers(name: str | Path) -> list[_Layer]:
         content = load_yaml(path)
         base = content.pop("base", None)
         paths.append(path)
-        layers.append(_Layer(str(path), content, key_lines(path)))
+        layers.append(_Layer(str(path), content, path))
         if base is None:
             return layers[::-1]
         with layers[-1].placing_errors():

@@ -119,18 +119,20 @@ class Many:
     """Several values of one kind; a single value stands for a list of one.
 
     Attributes:
-        least: how many there must be.
+        least, most: how many there may be.
     """
 
     default: tuple[Any, ...] | None
     kind: Parameter
     least: int = 1
+    most: float = INF
 
     def check(self, value: Any) -> tuple[Any, ...]:
-        """A tuple. Raises UserError for a wrong value, or too few."""
+        """A tuple. Raises UserError for a wrong value, and for too few or too many."""
         values = value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
-        if len(values) < self.least:
-            _refuse(f"at least {self.least} value{'s' * (self.least > 1)}", list(values))
+        if not self.least <= len(values) <= self.most:
+            number = f"{self.least} to {self.most} values" if self.most < INF else f"at least {self.least} value"
+            _refuse(number, list(values))
         return tuple(self.kind.check(entry) for entry in values)
 
 

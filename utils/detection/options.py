@@ -34,7 +34,7 @@ class DetectOptions(Options):
         Anything("data/images"), "image, folder, glob pattern, .txt list, video, camera number or stream"
     )
     imgsz: tuple[int, ...] | None = option(
-        Many(None, Whole()),
+        Many(None, Whole(low=1), most=2),
         "image size, or height and width, pixels (default: the training size)",
         aliases=("--img", "--img-size"),
     )

@@ -1,4 +1,4 @@
-"""What a search of the Parameterized AP loss varies: its five curves, and the weight of the box part.
+"""The search space of the Parameterized AP loss: its five curves, and the weight of the box part.
 
 Tao, Li, Zhu, Huang, Liu, Dai: "Searching Parameterized AP Loss for Object Detection", NeurIPS 2021, arXiv:2112.05138.
 """
@@ -43,7 +43,7 @@ class ControlPointSpace:
     title: str = "mAP50-95"
 
     def start(self) -> dict[str, float]:
-        """The curves of the base, moved to the nearest limit where they are beyond it, and a factor of 1.
+        """The curves of the base, clamped to the limits, and a factor of 1.
 
         Raises:
             UserError: the base has curves of more or fewer points.

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from utils import distributed
 from utils.config.hyperparameters import Hyperparameters
-from utils.config.loading import load_hyperparameters
-from utils.criterion.build import check_loss_settings
 from utils.datasets import DataDescription, read_data_yaml
 from utils.errors import ContradictionError, UserError
 from utils.files import find_file
@@ -21,7 +19,7 @@ from utils.search.space import Limits, SearchSpace, hyp_space
 from utils.study.rows import settings_differences
 from utils.training.identity import run_settings
 from utils.training.options import TrainOptions
-from utils.training.resolve import complete_options
+from utils.training.resolve import complete_options, run_hyperparameters
 
 if TYPE_CHECKING:
     import optuna
@@ -40,6 +38,7 @@ class Plan:
         own: options of the search.
         given: options of train.py, as given.
         options: options of train.py in full.
+        holdout: fraction of the training split that trials are judged on; 0 is the val split.
         space: what is varied.
         folder: of the search.
         description: of the data set.
@@ -49,6 +48,7 @@ class Plan:
     own: SearchOptions
     given: Mapping[str, Any]
     options: TrainOptions
+    holdout: float
     space: SearchSpace
     folder: Path
     description: DataDescription
@@ -64,17 +64,18 @@ def make_plan(given: Mapping[str, Any]) -> Plan:
     if distributed.world_size() > 1:
         raise UserError("search.py trains in one process: start it without torchrun, several times to share the trials")
     own, given = SearchOptions.of(given), SearchOptions.checked(given)
-    own = dataclasses.replace(own, holdout=_holdout(own))
+    holdout = _holdout(own)
     training = {"name": NAME, "project": PROJECT} | ({"hyp": PAP_BASE} if own.what == "pap" else {})
     training |= {name: value for name, value in given.items() if name in TrainOptions.specs()}
     description = read_data_yaml(find_file(own.data, "data file"))
     complete = complete_options(training, description.defaults, own.data)
-    base = resolve(complete)
+    base = run_hyperparameters(complete)
     space = _space(own, complete, base)
     row = run_settings(complete.to_mapping(), base.to_mapping())
-    search = {"what": own.what, "holdout": f"{own.holdout:g}", "search_seed": str(own.search_seed)} | space.describe()
+    search = {"what": own.what, "holdout": f"{holdout:g}", "search_seed": str(own.search_seed)} | space.describe()
     settings = {"search": search, "training": row}
-    return Plan(own, training, complete, space, Path(complete.project) / complete.name, description, settings)
+    folder = Path(complete.project) / complete.name
+    return Plan(own, training, complete, holdout, space, folder, description, settings)
 
 
 def _holdout(own: SearchOptions) -> float:
@@ -94,14 +95,14 @@ def _space(own: SearchOptions, options: TrainOptions, base: Hyperparameters) -> 
 
         if own.keys:
             raise UserError("--keys names hyper-parameters, but --what pap searches curves")
-        space = ControlPointSpace(base.box, base.loss.control_points)
-        resolve(options, space.overrides(FixedTrial(space.start())))
-        return space
+        curves = ControlPointSpace(base.box, base.loss.control_points)
+        run_hyperparameters(options, curves.overrides(FixedTrial(curves.start())))
+        return curves
     space = hyp_space(own.keys, base.to_mapping())
     if not own.keys:
         space = dataclasses.replace(space, limits=_without_contradictions(options, space.limits))
     for end in ("low", "high"):
-        resolve(options, [f"{key}={getattr(limits, end)!r}" for key, limits in space.limits.items()])
+        run_hyperparameters(options, [f"{key}={getattr(limits, end)!r}" for key, limits in space.limits.items()])
     return space
 
 
@@ -111,22 +112,11 @@ def _without_contradictions(options: TrainOptions, limits: Mapping[str, Limits])
     for key, entry in limits.items():
         try:
             for value in (entry.low, entry.high):
-                resolve(options, [f"{key}={value!r}"])
+                run_hyperparameters(options, [f"{key}={value!r}"])
             kept[key] = entry
         except ContradictionError as error:
             log.info("not searched: %s", error)
     return kept
-
-
-def resolve(options: TrainOptions, overrides: Sequence[str] = ()) -> Hyperparameters:
-    """The hyper-parameters of a training, complete and checked.
-
-    Args:
-        options: of train.py in full, of which ``hyp``, ``set`` and ``label_smoothing`` matter.
-        overrides: texts as of ``--set``, behind those of the options.
-    """
-    direct = {} if options.label_smoothing is None else {"label_smoothing": options.label_smoothing}
-    return load_hyperparameters(options.hyp, [*options.set, *overrides], validate=check_loss_settings, **direct)
 
 
 def check_same_settings(study: optuna.Study, plan: Plan) -> None:

@@ -65,7 +65,8 @@ def plot_importances(study: optuna.Study, title: str, path: Path) -> None:
         title: of the value.
         path: PNG.
     """
-    values = [trial.value for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))]
+    trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    values = [trial.value for trial in trials if trial.value is not None]
     if len(values) < LEAST_TRIALS or min(values) == max(values):
         return
     try:

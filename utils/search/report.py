@@ -1,4 +1,4 @@
-"""What a search leaves for reading: trials.csv, hyp_best.yaml, and the line after each trial."""
+"""Output of a search: trials.csv, hyp_best.yaml, and a progress line after each trial."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ DIVERGED = "diverged"  # attribute of a trial: what was not finite
 
 
 def best_of(trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
-    """The complete trial of the highest value, of equal ones the earlier; None where none is complete."""
+    """The complete trial with the highest value, the earliest if several have it; None if no trial is complete."""
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
     return max(complete, key=lambda trial: (trial.value, -trial.number), default=None)
 
 
 class Progress:
-    """How far a search is, and how long it will take at the pace since this object was made.
+    """Progress of a search, with the time left at the pace since this object was created.
 
     Args:
         title: of the metric.
-        num_trials: finished trials that the search is to have.
-        finished: that it has already.
+        num_trials: number of finished trials asked for.
+        finished: number of trials finished already.
     """
 
     def __init__(self, title: str, num_trials: int, finished: int) -> None:
@@ -82,7 +82,7 @@ def write_trials(path: Path, trials: Sequence[FrozenTrial], measure: str) -> Non
 
 
 def write_hyp(path: Path, hyp: Hyperparameters, base: str, comment: str) -> None:
-    """Write hyper-parameters that train.py takes, as what differs from a base file of the program where it is one.
+    """Write hyper-parameters as a file for train.py; only the differences, if the base file comes with the program.
 
     Args:
         path: YAML.

@@ -13,8 +13,9 @@ from utils.errors import DivergenceError, UserError
 from utils.metrics import Metrics
 from utils.search.control_points import control_points
 from utils.search.options import KINDS
-from utils.search.plan import Plan, check_same_settings, make_plan, resolve
+from utils.search.plan import Plan, check_same_settings, make_plan
 from utils.search.split import hold_out
+from utils.training.resolve import run_hyperparameters
 
 if TYPE_CHECKING:
     import optuna
@@ -50,16 +51,14 @@ class SearchResult(NamedTuple):
 
 
 def search(train: Train, options: Mapping[str, Any]) -> SearchResult:
-    """Search until the study has as many finished trials as asked for, together with other processes that do the same.
+    """Search until the study has the number of finished trials asked for, sharing them with other processes.
 
     Args:
         train: ``train.run``.
-        options: flags of the command line by name: ``what``, ``trials``, ``keys``, ``holdout``, ``pruner``,
-            ``storage``, ``search_seed``, and those of train.py, e.g. ``data="bccd.yaml"``, ``epochs=10``.
+        options: see :class:`utils.search.options.SearchOptions`.
 
     Raises:
-        UserError: an option, file, key or name that cannot be right, a study of that name with other settings, or no
-            Optuna.
+        UserError: an invalid option, file, key or name, a study of that name with other settings, or no Optuna.
     """
     started = time.monotonic()
     require_optuna()
@@ -79,7 +78,8 @@ def search(train: Train, options: Mapping[str, Any]) -> SearchResult:
         log.info(
             "search of %s in %s, study %s in %s", KINDS[plan.own.what], plan.folder, study.study_name, shown_url(url)
         )
-        now, told = places(study, plan.own.trials), ()
+        now = places(study, plan.own.trials)
+        told: tuple[int, ...] = ()
         progress = Progress(plan.space.title, plan.own.trials, now.finished)
         while now.is_open or now.running:
             if now.is_open:
@@ -93,7 +93,7 @@ def search(train: Train, options: Mapping[str, Any]) -> SearchResult:
                 time.sleep(WAIT)
             now = places(study, plan.own.trials)
         best = write_report(plan, study)
-    if best is None:
+    if best is None or best.value is None:
         raise UserError(f"{plan.folder}: every trial was pruned; --pruner none keeps them to their last epoch")
     hyp = plan.folder / HYP_BEST
     log.info("best %s %.4f in trial %d; train with --hyp %s", plan.space.title, best.value, best.number, hyp)
@@ -105,7 +105,7 @@ def evolve(train: Train, options: Mapping[str, Any]) -> SearchResult:
 
     Args:
         train: ``train.run``.
-        options: of train.py, ``evolve`` among them. ``nosave`` says nothing here, and ``noval`` takes pruning away.
+        options: of train.py, ``evolve`` among them. ``nosave`` has no effect, and ``noval`` switches pruning off.
     """
     given = {name: value for name, value in options.items() if name not in ("evolve", "nosave", "noval")}
     pruner = {"pruner": "none"} if options.get("noval") else {}
@@ -113,7 +113,7 @@ def evolve(train: Train, options: Mapping[str, Any]) -> SearchResult:
 
 
 def require_optuna() -> None:
-    """See that the optional extra is there.
+    """Check that the optional dependency is installed.
 
     Raises:
         UserError: it is not.
@@ -126,9 +126,9 @@ def require_optuna() -> None:
 
 def prepare_data(plan: Plan) -> str:
     """The data YAML that trials are trained and judged with."""
-    if plan.own.holdout == 0:
+    if plan.holdout == 0:
         return plan.options.data
-    return str(hold_out(plan.description, plan.own.holdout, plan.own.search_seed, plan.folder / "data"))
+    return str(hold_out(plan.description, plan.holdout, plan.own.search_seed, plan.folder / "data"))
 
 
 def train_trial(train: Train, plan: Plan, data: str, trial: optuna.Trial) -> float:
@@ -189,9 +189,9 @@ def write_report(plan: Plan, study: optuna.Study) -> optuna.trial.FrozenTrial | 
     write_trials(folder / "trials.csv", trials, plan.space.measure)
     best = best_of(trials)
     if best is not None:
-        part = f"{plan.own.holdout:g} of the training split" if plan.own.holdout else "the val split"
+        part = f"{plan.holdout:g} of the training split" if plan.holdout else "the val split"
         comment = f"Search of {KINDS[plan.own.what]}: trial {best.number}, {title} {best.value:.4f} on {part}."
-        hyp = resolve(plan.options, best.user_attrs[OVERRIDES])
+        hyp = run_hyperparameters(plan.options, best.user_attrs[OVERRIDES])
         write_hyp(folder / HYP_BEST, hyp, plan.options.hyp, comment)
     if not plan.options.noplots:
         plot_history(trials, title, folder / "history.png")

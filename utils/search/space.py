@@ -1,4 +1,4 @@
-"""What a search of hyper-parameters varies, and within which limits. The table is that of YOLOv5's ``--evolve``."""
+"""Which hyper-parameters a search varies, and within which limits. The table is that of YOLOv5's ``--evolve``."""
 
 from __future__ import annotations
 
@@ -28,8 +28,13 @@ class SearchSpace(Protocol):
         title: of that metric.
     """
 
-    measure: str
-    title: str
+    @property
+    def measure(self) -> str:
+        """See above."""
+
+    @property
+    def title(self) -> str:
+        """See above."""
 
     def start(self) -> dict[str, float]:
         """Parameters of the first trial: what the search starts from."""
@@ -42,12 +47,12 @@ class SearchSpace(Protocol):
 
 
 class Limits(NamedTuple):
-    """Where a hyper-parameter is looked for.
+    """The interval in which a hyper-parameter is searched.
 
     Attributes:
         low, high: both included.
         usual: searched unless ``--keys`` says otherwise.
-        whole: whole numbers alone.
+        whole: only whole numbers.
     """
 
     low: float
@@ -57,7 +62,7 @@ class Limits(NamedTuple):
 
     @property
     def log(self) -> bool:
-        """Whether factors count, not differences: limits a factor of ten or more apart."""
+        """Whether to sample on a logarithmic scale: the limits are a factor of ten or more apart."""
         return not self.whole and 0 < 10 * self.low <= self.high
 
 
@@ -108,7 +113,7 @@ class HypSpace:
     title: str = "fitness"
 
     def start(self) -> dict[str, float]:
-        """The values of the base, moved to the nearest limit where they are beyond it."""
+        """The values of the base, clamped to the limits."""
         values = {key: value_of(self.base, key) for key in self.limits}
         return {
             key: min(max(value, self.limits[key].low), self.limits[key].high)

@@ -1,4 +1,4 @@
-"""Holding out a part of a training set, to judge trials by without a look at the validation set."""
+"""Hold out part of a training set, to judge trials without looking at the validation set."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""The study of a search: shared by processes, each number of a trial drawn alike, lost trials repeated.
+"""The Optuna study of a search: shared between processes, with reproducible sampling; lost trials are repeated.
 
-Of the trials that have not failed, the first ``num_trials`` by number have a place. Numbers are given by the data base
-one after the other, and a failed trial stays failed: a place once taken is kept, and with however many processes,
-no more trials are finished than that.
+Of the trials that have not failed, the first ``num_trials`` by number count. The database numbers trials one after the
+other, and a failed trial stays failed, so a trial that counts once always does: no matter how many processes there are,
+exactly ``num_trials`` are finished.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from optuna.trial import FrozenTrial, TrialState
 
 from utils.errors import UserError
 
-HEARTBEAT = 15  # seconds between the signs of life of a trial
-GRACE = 60  # seconds without one until a trial counts as lost
+HEARTBEAT = 15  # seconds between heartbeats of a trial
+GRACE = 60  # seconds without a heartbeat until a trial counts as lost
 MAX_RETRIES = 3  # of a trial whose process dies every time
-CONNECTION_ATTEMPTS = 5  # two processes may make the tables of a data base at once
-STARTUP_TRIALS = 10  # drawn evenly, before there is something to learn from
+CONNECTION_ATTEMPTS = 5  # two processes may create the tables of a database at once
+STARTUP_TRIALS = 10  # sampled uniformly, before there is something to learn from
 UNPRUNED_TRIALS = 5
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 WORKER = "worker"  # attribute of a trial: who trains it
@@ -41,16 +41,16 @@ log = logging.getLogger(__name__)
 
 
 class SurplusTrialError(Exception):
-    """Two processes asked for the last place, and this one was later."""
+    """Two processes began the last trial at the same time, and this one was later."""
 
 
 class Places(NamedTuple):
     """How far a study is.
 
     Attributes:
-        finished: trials that are complete or pruned.
-        is_open: whether one more may begin.
-        running: numbers of the trials that are being trained.
+        finished: number of trials that are complete or pruned.
+        is_open: whether another trial may begin.
+        running: numbers of the trials being trained.
     """
 
     finished: int
@@ -59,9 +59,9 @@ class Places(NamedTuple):
 
 
 class NumberedSampler(optuna.samplers.BaseSampler):
-    """Tree-structured Parzen estimator whose choice depends on seed, number of the trial and what is finished alone.
+    """Tree-structured Parzen estimator that depends only on the seed, the trial's number and the finished trials.
 
-    A sampler with one stream of random numbers would begin it anew in every process, and draw the same again.
+    A sampler with one random stream would restart it in every process and draw the same parameters again.
 
     Args:
         seed: of all trials.
@@ -98,47 +98,49 @@ class NumberedSampler(optuna.samplers.BaseSampler):
 
 
 def open_study(url: str, name: str, seed: int, *, prune_after: int | None, start: Mapping[str, float]) -> optuna.Study:
-    """Open a study that maximises, or make it.
+    """Open a study that maximises, or create it.
 
     Args:
-        url: of the data base, as SQLAlchemy writes it.
-        name: of the study in the data base.
+        url: of the database, in SQLAlchemy's form.
+        name: of the study in the database.
         seed: of the sampler.
         prune_after: epochs before a trial can be pruned by the median of the others; None never prunes.
         start: parameters of the first trial of a new study.
 
     Raises:
-        UserError: no such data base, or none that can be used; a password is not shown.
+        UserError: the database cannot be opened; a password is not shown.
     """
     storage = _connect(url)
-    pruner = optuna.pruners.NopPruner()
+    sampler = NumberedSampler(seed)
+    pruner: optuna.pruners.BasePruner = optuna.pruners.NopPruner()
     if prune_after is not None:
         pruner = optuna.pruners.MedianPruner(n_startup_trials=UNPRUNED_TRIALS, n_warmup_steps=prune_after)
-    settings = {"storage": storage, "sampler": NumberedSampler(seed), "pruner": pruner}
     try:
-        study = optuna.create_study(study_name=name, direction="maximize", **settings)
+        study = optuna.create_study(
+            study_name=name, direction="maximize", storage=storage, sampler=sampler, pruner=pruner
+        )
     except DuplicatedStudyError:
-        return optuna.load_study(study_name=name, **settings)
+        return optuna.load_study(study_name=name, storage=storage, sampler=sampler, pruner=pruner)
     study.enqueue_trial(dict(start))
     return study
 
 
 def sqlite_url(path: Path) -> str:
-    """The URL of a data base in a file, which need not exist, whatever its name."""
+    """The URL of a database file, which need not exist; its name may hold any character."""
     return sqlalchemy.engine.URL.create("sqlite", database=str(path.resolve())).render_as_string(hide_password=False)
 
 
 def shown_url(url: str) -> str:
-    """The URL of a data base without its password.
+    """The URL of a database without its password.
 
     Raises:
-        UserError: it is none.
+        UserError: it is not a URL.
     """
     try:
         return sqlalchemy.engine.make_url(url).render_as_string(hide_password=True)
     except sqlalchemy.exc.ArgumentError:
         raise UserError(
-            f"--storage: expected the URL of a data base, sqlite:///search.db or postgresql://user@host/name, "
+            f"--storage: expected the URL of a database, sqlite:///search.db or postgresql://user@host/name, "
             f"but got {url!r}"
         ) from None
 
@@ -167,7 +169,7 @@ def _connect(url: str) -> RDBStorage:
 
 @contextlib.contextmanager
 def quiet_optuna() -> Iterator[None]:
-    """Optuna's own messages are off for a while; failures arrive as exceptions."""
+    """Switch Optuna's own messages off; failures arrive as exceptions."""
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.CRITICAL)
     try:
@@ -177,11 +179,11 @@ def quiet_optuna() -> Iterator[None]:
 
 
 def places(study: optuna.Study, num_trials: int) -> Places:
-    """How far the study is, lost trials put back first.
+    """How far the study is. Lost trials are queued again first.
 
     Args:
         study: shared.
-        num_trials: finished trials that it is to have.
+        num_trials: number of finished trials asked for.
     """
     _repeat_lost_trials(study)
     alive = [trial for trial in study.get_trials(deepcopy=False) if trial.state != TrialState.FAIL]
@@ -194,13 +196,13 @@ def places(study: optuna.Study, num_trials: int) -> Places:
 
 
 def run_trial(study: optuna.Study, objective: Callable[[optuna.Trial], float], num_trials: int) -> None:
-    """Run one trial, if there is a place left for it when it begins.
+    """Run one trial, unless enough have begun before it.
 
     Args:
         study: shared.
         objective: returns the value of a trial, or raises ``optuna.TrialPruned``. Another exception stops the search;
             after Ctrl-C the trial waits to be repeated.
-        num_trials: finished trials that the study is to have.
+        num_trials: number of finished trials asked for.
     """
     lost: list[int] = []
 
@@ -220,7 +222,7 @@ def run_trial(study: optuna.Study, objective: Callable[[optuna.Trial], float], n
     except (ValueError, UpdateFinishedTrialError):  # Optuna's, if it cannot store the value
         if not lost:
             raise
-        log.warning("trial %d showed no sign of life for a while, and another process repeats it", lost[0])
+        log.warning("trial %d sent no heartbeat for a while, and another process repeats it", lost[0])
 
 
 def _frozen(study: optuna.Study, trial: optuna.Trial) -> FrozenTrial:
@@ -240,7 +242,7 @@ def _take_place(study: optuna.Study, trial: optuna.Trial, num_trials: int) -> No
 
 
 def repeat_trial(study: optuna.Study, trial: FrozenTrial) -> None:
-    """Put a trial back whose process died or was stopped: one with the same parameters waits for a process."""
+    """Queue a trial again whose process died or was stopped, with the same parameters."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         RetryHeartbeatStaleTrialCallback(max_retry=MAX_RETRIES)(study, trial)
@@ -252,9 +254,10 @@ def _repeat_lost_trials(study: optuna.Study) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         optuna.storages.fail_stale_trials(study)
-    # a process that died between the beginning of a trial and its first sign of life is not among these
+    # these do not include a process that died before the first heartbeat of its trial
     latest = datetime.datetime.now() - datetime.timedelta(seconds=GRACE)
     for trial in study.get_trials(states=(TrialState.RUNNING,)):
-        if WORKER not in trial.user_attrs and trial.datetime_start < latest:
+        started = trial.datetime_start
+        if WORKER not in trial.user_attrs and started is not None and started < latest:
             study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
             repeat_trial(study, trial)

@@ -1,7 +1,7 @@
-"""The CSV of a study: one row for each finished run; safe to add to, to commit, to concatenate and to read back.
+"""The CSV of a study: one row per finished run. Rows can be added, files committed, concatenated and read back.
 
-A row is a mapping of texts. ``KEY`` says which run it is, ``SETTINGS`` what it was trained with in full, the other
-columns what came out. Numbers are written so that reading them gives the same number again; empty means unknown.
+A row is a mapping of texts. ``KEY`` says which run it is, ``SETTINGS`` what it was trained with, the other columns hold
+its results. Numbers keep every digit; an empty cell means unknown.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def read_rows(path: str | Path) -> list[Row]:
     """Read a CSV, or several of them one after the other in one file, each with its own line of column names.
 
     Returns:
-        rows in the order of the file; of a run that stands there twice, the later row.
+        rows in the order of the file; of a run that occurs twice, the later row.
 
     Raises:
         UserError: no such file, no column names, a line of another length (with its number), or two rows of one run
@@ -100,15 +100,15 @@ def find_row(rows: Iterable[Row], wanted: Mapping[str, str], where: str) -> Row 
         if all(row[name] == wanted[name] for name in KEY):
             if differences := settings_differences(row, wanted):
                 raise UserError(
-                    f"{where}: preset {row['preset']}, seed {row['seed']} stands there with other settings: "
-                    f"{differences}. Other settings belong into another file, or under another preset name"
+                    f"{where}: preset {row['preset']}, seed {row['seed']} is already there with other settings: "
+                    f"{differences}. Choose another file, or another name for the preset"
                 )
             return row
     return None
 
 
 def settings_differences(found: Mapping[str, str], wanted: Mapping[str, str]) -> str:
-    """What two runs differ in, beside preset and results: ``epochs 3 instead of 5``; empty if nothing."""
+    """In which settings two runs differ, e.g. ``epochs 3 instead of 5``; empty if in none. Presets are not compared."""
     pairs = [(name, found.get(name, ""), wanted[name]) for name in KEY if name != "preset"]
     for column in SETTINGS:
         first, second = (_flat(json.loads(row.get(column) or "{}")) for row in (found, wanted))
@@ -126,7 +126,7 @@ def _flat(settings: Mapping[str, Any]) -> dict[str, str]:
 
 
 def with_row(rows: Sequence[Row], row: Row, where: str) -> list[Row]:
-    """The rows with one more; it takes the place of an earlier row of the same run.
+    """The rows with one more, which replaces an earlier row of the same run.
 
     Raises:
         UserError: the earlier row has other settings.

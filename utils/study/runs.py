@@ -12,9 +12,7 @@ import torch
 
 from utils.checkpoint import load_checkpoint
 from utils.config.hyperparameters import Hyperparameters
-from utils.config.loading import load_hyperparameters
 from utils.config.yaml_files import load_yaml
-from utils.criterion.build import check_loss_settings
 from utils.errors import UserError
 from utils.files import find_file, write_text_atomically
 from utils.inference import select_device
@@ -22,6 +20,7 @@ from utils.study.rows import Row, flat_metrics, settings_differences, text_of
 from utils.training.identity import run_settings
 from utils.training.log import read_results
 from utils.training.options import TrainOptions
+from utils.training.resolve import run_hyperparameters
 
 # What the presets of a fair comparison may differ in: the loss, the assigner, the gains of the parts.
 LOSS_KEYS = ("loss", "assigner", "box", "obj", "cls")
@@ -83,11 +82,7 @@ def load_presets(
     Raises:
         UserError: an invalid preset, or one that differs from the first in more than ``LOSS_KEYS``.
     """
-    direct = {} if options.label_smoothing is None else {"label_smoothing": options.label_smoothing}
-    resolved = {
-        name: load_hyperparameters(file, options.set, validate=check_loss_settings, **direct)
-        for name, file in presets.items()
-    }
+    resolved = {name: run_hyperparameters(dataclasses.replace(options, hyp=file)) for name, file in presets.items()}
     first = next(iter(resolved))
     for name, hyp in resolved.items():
         pairs = [(key, getattr(resolved[first], key), getattr(hyp, key)) for key in hyp.to_mapping()]

@@ -39,7 +39,7 @@ def known_metrics(rows: Sequence[Row]) -> list[str]:
 
 
 def is_error(metric: str) -> bool:
-    """Whether less of a metric, or of that of one class (``cell/olrp``), is better."""
+    """Whether lower is better for a metric, or for that of one class (``cell/olrp``)."""
     return metric.rpartition("/")[2] in ERRORS
 
 
@@ -158,19 +158,19 @@ def _cell(mean: float, std: float, form: str) -> str:
 
 
 def _notes(rows: Sequence[Row], records: Sequence[dict], metrics: Sequence[str]) -> list[str]:
-    """What a reader has to know about the numbers."""
+    """Notes below the table: how to read it, and what is missing or differs."""
     presets = [record["preset"] for record in records]
     notes = [
         "Mean ± standard deviation (n - 1) over seeds; differences are taken seed by seed. Minutes are means of a run."
     ]
     if errors := [name for name in metrics if is_error(name)]:
-        notes.append(f"Of {', '.join(errors)} less is better, and is counted so.")
+        notes.append(f"For {', '.join(errors)} lower is better, and counts as better.")
     counts = [min(record[f"{name} pairs"] for name in metrics) for record in records[1:]]
     if few := sorted({count for count in counts if 0 < count < SEEDS_FOR_SIGNIFICANCE}):
         smallest = ", ".join(f"2/2^{count} = {2 / 2**count:g} with {count}" for count in few)
         notes.append(
-            f"Fewer than {SEEDS_FOR_SIGNIFICANCE} seeds can never reach p < 0.05 in a two-sided sign-flip test: "
-            f"its least p is {smallest}."
+            f"With fewer than {SEEDS_FOR_SIGNIFICANCE} seeds, a two-sided sign-flip test cannot reach p < 0.05: "
+            f"its smallest p is {smallest}."
         )
     cells = {(row["preset"], row["seed"]): row for row in rows}
     seeds = sorted({row["seed"] for row in rows}, key=int)
@@ -184,7 +184,7 @@ def _notes(rows: Sequence[Row], records: Sequence[dict], metrics: Sequence[str])
         notes.append(f"Missing: {', '.join(missing)}.")
     plain = [{k: v for k, v in json.loads(row["hyp"] or "{}").items() if k != "loss"} for row in rows]
     if differing := sorted({key for one in plain for key in one if any(one[key] != two.get(key) for two in plain)}):
-        notes.append(f"The presets differ beside their losses in: {', '.join(differing)}.")
+        notes.append(f"Besides the loss, the presets differ in: {', '.join(differing)}.")
     for column in ("commit", "torch", "device"):
         found = dict.fromkeys(row.get(column) or "unknown" for row in rows)
         notes.append(f"{column}: {', '.join(entry[:12] if column == 'commit' else entry for entry in found)}.")

@@ -14,8 +14,7 @@ from models import DetectionModel
 from models.loading import model_from_weights, new_model
 from utils import distributed
 from utils.config.hyperparameters import Hyperparameters
-from utils.config.loading import load_hyperparameters
-from utils.criterion.build import anchor_ratio_limit, check_loss_settings
+from utils.criterion.build import anchor_ratio_limit
 from utils.criterion.criterion import Criterion
 from utils.datasets import DataDescription, DetectionDataset, Loader, build_loader
 from utils.files import increment_path
@@ -23,6 +22,7 @@ from utils.inference import autocast_type, fitting_image_size
 from utils.training.anchors import fit_anchors
 from utils.training.optim import ModelEMA, Schedule, build_optimizer, freeze
 from utils.training.options import TrainOptions
+from utils.training.resolve import run_hyperparameters
 from utils.training.session import Progress, RunConfig, RunParts, Session, restore
 
 log = logging.getLogger(__name__)
@@ -80,8 +80,7 @@ def build_session(
 def _hyperparameters(options: TrainOptions, checkpoint: Mapping[str, Any] | None) -> Hyperparameters:
     if checkpoint is not None:
         return Hyperparameters.from_mapping(checkpoint["hyp"], "checkpoint")
-    direct = {} if options.label_smoothing is None else {"label_smoothing": options.label_smoothing}
-    return load_hyperparameters(options.hyp, options.set, validate=check_loss_settings, **direct)
+    return run_hyperparameters(options)
 
 
 def _build_model(

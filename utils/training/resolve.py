@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from utils import distributed
 from utils.checkpoint import load_checkpoint, newest_checkpoint
+from utils.config.hyperparameters import Hyperparameters
+from utils.config.loading import load_hyperparameters
+from utils.criterion.build import check_loss_settings
 from utils.datasets import check_batch_size
 from utils.errors import UserError
 from utils.training.options import FREE_ON_RESUME, TrainOptions
@@ -51,6 +54,20 @@ def _check(options: TrainOptions) -> None:
         log.warning("--save-period has no effect with --nosave")
     if options.weights and Path(options.weights).suffix != ".pt":
         raise UserError(f"--weights: expected a .pt checkpoint or '' but got {options.weights!r}")
+
+
+def run_hyperparameters(options: TrainOptions, overrides: Sequence[str] = ()) -> Hyperparameters:
+    """The hyper-parameters of a training, complete and checked.
+
+    Args:
+        options: in full, of which ``hyp``, ``set`` and ``label_smoothing`` matter.
+        overrides: texts as of ``--set``, applied after those of the options.
+
+    Raises:
+        UserError: an invalid file, key or value, or a loss or assigner that cannot be built.
+    """
+    direct = {} if options.label_smoothing is None else {"label_smoothing": options.label_smoothing}
+    return load_hyperparameters(options.hyp, [*options.set, *overrides], validate=check_loss_settings, **direct)
 
 
 def resumed_options(given: Mapping[str, Any]) -> tuple[TrainOptions, dict[str, Any], Path]:

@@ -118,7 +118,7 @@ def train_one_epoch(
                 images = resize(images, index)
             with torch.autocast(device.type, autocast_type, enabled=autocast_type is not None):
                 raw = model(images)
-            loss = criterion(raw, targets, across_processes=True)
+            loss = criterion(raw, targets, getattr(batch, "regions", None), across_processes=True)
             # data-parallel training averages gradients over processes
             scaler.scale(loss.total * distributed.world_size() * images_per_item).backward()
             if iteration - last_step >= accumulate:

@@ -45,6 +45,7 @@ class Sample(NamedTuple):
         path: file that the (first) image came from.
         geometry: how ``image`` came from that file; None where augmentation mixed several.
         index: position in the data set.
+        regions: (k, 4) float32 ``xywhn`` of regions to ignore, or None for none.
     """
 
     image: np.ndarray
@@ -52,6 +53,7 @@ class Sample(NamedTuple):
     path: str
     geometry: ImageGeometry | None
     index: int
+    regions: np.ndarray | None = None
 
 
 class Batch(NamedTuple):
@@ -61,6 +63,7 @@ class Batch(NamedTuple):
         images: (B, 3, H, W) uint8, RGB; divide by 255 on the device.
         targets: (M, 6) float32 rows of image (position in the batch), class, x, y, w, h (``xywhn``).
         paths, geometries, indices: B entries each, as in :class:`Sample`.
+        regions: (R, 5) float32 rows of image, x, y, w, h (``xywhn``): regions to ignore; None for none.
     """
 
     images: Tensor
@@ -68,6 +71,7 @@ class Batch(NamedTuple):
     paths: tuple[str, ...]
     geometries: tuple[ImageGeometry | None, ...]
     indices: tuple[int, ...]
+    regions: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)

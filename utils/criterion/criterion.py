@@ -18,6 +18,7 @@ from utils.boxes import AnchorTables, flatten_levels
 from utils.config.hyperparameters import Hyperparameters
 from utils.criterion.build import build_correlation, build_losses, build_score_part
 from utils.criterion.matches import Matches, best_per_anchor, gather_matches
+from utils.criterion.regions import ignore_regions
 from utils.criterion.score_part import ScorePart
 from utils.losses import BoxContext
 from utils.structures import AnchorTable, Assignment, LossOutput, RawPredictions
@@ -80,12 +81,21 @@ class Criterion(nn.Module):
         has_state = any(True for _ in self.box_loss.buffers())
         return has_state or any(part is not None and part.joins_processes for part in parts)
 
-    def forward(self, raw: Sequence[Tensor], targets: Tensor, *, across_processes: bool | None = None) -> LossOutput:
+    def forward(
+        self,
+        raw: Sequence[Tensor],
+        targets: Tensor,
+        regions: Tensor | None = None,
+        *,
+        across_processes: bool | None = None,
+    ) -> LossOutput:
         """The loss of a training step. For validation use :meth:`evaluate`.
 
         Args:
             raw: L tensors (B, A, H, W, 5 + C), x, y, w, h, objectness and class logits.
             targets: (M, 6) image, class, x, y, w, h (``xywhn``); M may be 0.
+            regions: (R, 5) image, x, y, w, h (``xywhn``) of regions to ignore. An anchor without an object, whose box
+                lies in a region of its image by more than half, is no negative: it has neither loss nor gradient.
             across_processes: True in a step that all processes of the group take together: what the settings want
                 shared, the ranking of ``loss.global_rank`` and running means, then spans all processes. False: this
                 process alone; none waits for another. It may be left out where it makes no difference: without a
@@ -115,12 +125,14 @@ class Criterion(nn.Module):
             targets = targets.to(flat)
             seen = RawPredictions(flat.detach(), self.num_classes) if self.assigner.needs_predictions else None
             assignment = self.assigner(targets, table, seen)
+            if regions is not None and len(regions):
+                assignment = ignore_regions(assignment, predictions, table, regions.to(flat))
             parts = self._parts(predictions, targets, table, assignment, across_processes)
             total = functools.reduce(torch.add, parts.values()) * len(flat)
         return LossOutput(total, {name: part.detach() for name, part in parts.items()})
 
     @torch.no_grad()
-    def evaluate(self, raw: Sequence[Tensor], targets: Tensor) -> LossOutput:
+    def evaluate(self, raw: Sequence[Tensor], targets: Tensor, regions: Tensor | None = None) -> LossOutput:
         """The loss as validation wants it: without gradient, and without moving the state of any loss.
 
         It never waits for another process, whatever mode this module is in. Arguments and result as in
@@ -129,7 +141,7 @@ class Criterion(nn.Module):
         was_training = self.training
         self.eval()
         try:
-            return self(raw, targets, across_processes=False)
+            return self(raw, targets, regions, across_processes=False)
         finally:
             self.train(was_training)
 

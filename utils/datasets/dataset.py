@@ -132,8 +132,8 @@ class DetectionDataset(Dataset):
 
     def _plain(self, index: int) -> Sample:
         image, objects, geometry = self._letterboxed(index, scale_up=False)
-        labels = objects.to_labels(*image.shape[:2])
-        return Sample(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), labels, self.paths[index], geometry, index)
+        labels, regions = objects.to_labels_and_regions(*image.shape[:2])
+        return Sample(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), labels, self.paths[index], geometry, index, regions)
 
     def _augmented(self, key: SampleKey) -> Sample:
         index, rng = key.index, sample_rng(self.seed, *key)
@@ -145,8 +145,8 @@ class DetectionDataset(Dataset):
             image, objects, _ = self._letterboxed(index, scale_up=True)
             image, objects = random_perspective(image, objects, image.shape[:2], self.hyp, rng)
         image, objects = random_flip(image, objects, self.hyp, rng)
-        labels = objects.to_labels(*image.shape[:2])
-        return Sample(jitter_to_rgb(image, self.hyp, rng), labels, self.paths[index], None, index)
+        labels, regions = objects.to_labels_and_regions(*image.shape[:2])
+        return Sample(jitter_to_rgb(image, self.hyp, rng), labels, self.paths[index], None, index, regions)
 
     def _mosaic(self, index: int, rng: np.random.Generator) -> tuple[np.ndarray, Objects]:
         """This image and three or eight others, warped to the network's input."""
@@ -171,7 +171,8 @@ class DetectionDataset(Dataset):
             image = np.full((height, width, 3), GREY, np.uint8)
             if self.augment:  # nothing to learn there; in validation its objects count as missed
                 return image, Objects.none()
-        return image, Objects.from_labels(self.labels[index], self.polygons[index], *image.shape[:2])
+        objects = Objects.from_labels(self.labels[index], self.polygons[index], *image.shape[:2])
+        return image, objects.with_regions(self.crowds[index][:, 1:], *image.shape[:2])
 
     def _letterboxed(self, index: int, scale_up: bool) -> tuple[np.ndarray, Objects, ImageGeometry]:
         """The image in its batch's shape, its objects, and how it came from the file."""

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Sampler
 
+from utils.datasets.objects import NO_REGIONS
 from utils.datasets.dataset import DetectionDataset
 from utils.datasets.image_weights import image_weights
 from utils.datasets.quad import QUAD, QuadDataset
@@ -28,16 +29,21 @@ def collate(samples: Sequence[Sample]) -> Batch:
         Batch: ``images`` is a (B, 3, H, W) view of channels-last memory, as convolutions like it best.
     """
     images = torch.from_numpy(np.stack([sample.image for sample in samples])).permute(0, 3, 1, 2)
-    counts = [len(sample.labels) for sample in samples]
-    image = np.repeat(np.arange(len(samples), dtype=np.float32), counts)[:, None]
-    targets = np.concatenate((image, np.concatenate([sample.labels for sample in samples])), axis=1)
+    regions = [NO_REGIONS if sample.regions is None else sample.regions for sample in samples]
     return Batch(
         images,
-        torch.from_numpy(targets),
+        _numbered([sample.labels for sample in samples]),
         tuple(sample.path for sample in samples),
         tuple(sample.geometry for sample in samples),
         tuple(sample.index for sample in samples),
+        _numbered(regions) if any(map(len, regions)) else None,
     )
+
+
+def _numbered(rows: Sequence[np.ndarray]) -> torch.Tensor:
+    """Rows of all images, each with the position of its image in front."""
+    image = np.repeat(np.arange(len(rows), dtype=np.float32), [len(part) for part in rows])[:, None]
+    return torch.from_numpy(np.concatenate((image, np.concatenate(rows)), axis=1))
 
 
 Quad = tuple[SampleKey, SampleKey, SampleKey, SampleKey]

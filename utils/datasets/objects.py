@@ -11,6 +11,10 @@ from typing import NamedTuple
 import numpy as np
 
 
+REGION = -1.0  # class of a region to ignore
+NO_REGIONS = np.zeros((0, 4), np.float32)
+
+
 class Polygons(NamedTuple):
     """Outlines of some of the n objects of an image.
 
@@ -61,7 +65,7 @@ class Objects(NamedTuple):
     """The n objects of one image.
 
     Attributes:
-        classes: (n,) float32 class indices.
+        classes: (n,) float32 class indices; ``REGION`` for a region to ignore, which moves with the objects.
         boxes: (n, 4) float32 ``xyxy`` pixels.
         polygons: outlines in pixels, of none, some or all of them.
     """
@@ -90,6 +94,19 @@ class Objects(NamedTuple):
         boxes = np.clip(self.boxes, 0, limit - eps) / limit
         low, high = boxes[:, :2], boxes[:, 2:]
         return np.concatenate((self.classes[:, None], (low + high) / 2, high - low), axis=1).astype(np.float32)
+
+    def with_regions(self, regions: np.ndarray, height: float, width: float) -> Objects:
+        """These objects, and behind them regions to ignore, (k, 4) ``xywhn`` of an image of this size."""
+        if len(regions) == 0:
+            return self
+        rows = np.concatenate((np.full((len(regions), 1), REGION, np.float32), regions), axis=1)
+        return join_objects((self, Objects.from_labels(rows, Polygons.none(), height, width)))
+
+    def to_labels_and_regions(self, height: float, width: float) -> tuple[np.ndarray, np.ndarray | None]:
+        """Label rows (n, 5) of the objects, and ``xywhn`` (k, 4) of the regions to ignore, None where there is none."""
+        rows = self.to_labels(height, width)
+        is_region = rows[:, 0] == REGION
+        return (rows[~is_region], rows[is_region, 1:]) if is_region.any() else (rows, None)
 
     def place(self, scale: tuple[float, float], offset: tuple[float, float]) -> Objects:
         """Scaled by factors ``(y, x)``, then moved by ``(top, left)`` pixels."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from utils.config.hyperparameters import Hyperparameters
 from utils.datasets.letterbox import GREY
-from utils.datasets.objects import Objects, Polygons
+from utils.datasets.objects import REGION, Objects, Polygons
 
 
 def random_perspective(
@@ -76,7 +76,10 @@ def warp_objects(objects: Objects, matrix: np.ndarray, size_hw: tuple[int, int],
     warped = Objects(objects.classes, boxes, polygons).clip(*size_hw)
     least_visible = np.full(len(boxes), 0.10, np.float32)
     least_visible[objects.polygons.owner] = 0.01  # an outline's bounds are tight: less of them may be empty
-    return warped.select(_still_visible(objects.boxes * zoom, warped.boxes, least_visible))
+    keep = _still_visible(objects.boxes * zoom, warped.boxes, least_visible)
+    # whatever is left of a region to ignore is still to be ignored
+    has_area = (warped.boxes[:, 2:] > warped.boxes[:, :2]).all(axis=1)
+    return warped.select(np.where(objects.classes == REGION, has_area, keep))
 
 
 def _warp_points(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:

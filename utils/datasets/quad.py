@@ -9,6 +9,7 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from utils.datasets.dataset import DetectionDataset
+from utils.datasets.objects import NO_REGIONS
 from utils.datasets.randomness import SampleKey, Stream, keyed_rng
 from utils.structures import Sample
 
@@ -56,7 +57,20 @@ def lay_out(samples: Sequence[Sample]) -> Sample:
     first, second, third, fourth = (sample.image for sample in samples)
     image = np.concatenate((np.concatenate((first, second), axis=1), np.concatenate((third, fourth), axis=1)))
     corners = np.array([(0.0, 0.0), (0.5, 0.0), (0.0, 0.5), (0.5, 0.5)], np.float32)
-    labels = np.concatenate([sample.labels for sample in samples])
-    labels[:, 1:] *= 0.5
-    labels[:, 1:3] += np.repeat(corners, [len(sample.labels) for sample in samples], axis=0)
-    return Sample(image, labels, samples[0].path, None, samples[0].index)
+
+    def laid_out(parts: Sequence[np.ndarray]) -> np.ndarray:
+        """Rows that end in ``xywhn``, in the fractions of the large image."""
+        rows = np.concatenate(parts)
+        rows[:, -4:] *= 0.5
+        rows[:, -4:-2] += np.repeat(corners, [len(part) for part in parts], axis=0)
+        return rows
+
+    regions = [NO_REGIONS if sample.regions is None else sample.regions for sample in samples]
+    return Sample(
+        image,
+        laid_out([sample.labels for sample in samples]),
+        samples[0].path,
+        None,
+        samples[0].index,
+        laid_out(regions) if any(map(len, regions)) else None,
+    )

@@ -45,7 +45,7 @@ def validate(
     *,
     names: Mapping[int, str],
     device: torch.device,
-    criterion: Callable[[list[Tensor], Tensor], LossOutput] | None = None,
+    criterion: Callable[[list[Tensor], Tensor, Tensor | None], LossOutput] | None = None,
     conf_thres: float = 0.0,
     iou_thres: float = 0.6,
     max_det: int = 100,
@@ -97,7 +97,7 @@ def validate(
                 budget.add(in_input[-1])
                 watch.lap("nms")
             if criterion is not None:
-                parts = criterion(raw, batch.targets.to(device)).parts
+                parts = criterion(raw, batch.targets.to(device), batch.regions).parts
                 losses = {name: losses.get(name, 0.0) + float(part) * len(images) for name, part in parts.items()}
             for row, entry, geometry in zip(batch.indices, in_input, batch.geometries, strict=True):
                 found[row] = entry._replace(boxes=scale_boxes(entry.boxes, geometry))

@@ -167,7 +167,7 @@ def _measure(job: _Job) -> Evaluation:
         txt=options.save_txt,
         conf=options.save_conf,
         save_json=options.save_json,
-        published=published_annotations(job.description, job.split),
+        published=published_annotations(loader.dataset, job.description, job.split),
         coco_api=options.coco_api,
         plots=options.plots,
     )

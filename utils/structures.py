@@ -218,11 +218,13 @@ class GroundTruth(NamedTuple):
         classes: (n,) int64.
         crowd: (n,) bool, True for a region of many objects: it need not be found, and any number of detections may
             lie in it.
+        area: (n,) float64 squared pixels, of the masks where the labels have them.
     """
 
     boxes: np.ndarray
     classes: np.ndarray
     crowd: np.ndarray
+    area: np.ndarray
 
 
 class ValidatedBatch(NamedTuple):

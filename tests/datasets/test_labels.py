@@ -120,12 +120,13 @@ def test_voc_boxes_count_from_one_and_include_the_last_pixel(voc) -> None:
     np.testing.assert_allclose(annotation.labels[1], [0, 15 / 200, 30 / 100, 10 / 200, 20 / 100], rtol=1e-6)
 
 
-def test_voc_difficult_objects_are_left_out_silently(voc) -> None:
+def test_voc_difficult_objects_are_regions_to_ignore(voc) -> None:
     annotation = voc(
         voc_object("dog", 1, 1, 50, 50, extra="<difficult>1</difficult>"),
         voc_object("cat", 1, 1, 50, 50, extra="<difficult>0</difficult>"),
     )
     np.testing.assert_array_equal(annotation.labels[:, 0], [0])
+    np.testing.assert_array_equal(annotation.crowds[:, 0], [1])
     assert not annotation.problems
 
 

@@ -32,7 +32,7 @@ def ignore_regions(
 
 
 def _inside(boxes: Tensor, image: Tensor, regions: Tensor) -> Tensor:
-    """(B, N) bool: boxes (B, N, 4) with more than ``SHARE`` of their area in one of the regions (R, 4) of their image."""
+    """(B, N) bool: boxes (B, N, 4) with more than ``SHARE`` of their area in a region (R, 4) of their image."""
     hits = torch.zeros(boxes.shape[:2], dtype=torch.int32, device=boxes.device)
     some = max(1, MAX_PAIRS // max(1, boxes.shape[1]))
     for part_image, part in zip(image.split(some), regions[:, None].split(some), strict=True):

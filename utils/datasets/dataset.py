@@ -86,12 +86,15 @@ class DetectionDataset(Dataset):
         _check_usable(scanned, split, augment, description)
         self.paths, self.labels, self.polygons = scanned.paths, scanned.labels, scanned.polygons
         self.crowds, self.sizes_hw, self.report = scanned.crowds, scanned.sizes_hw, scanned.report
+        self.areas, self.masks = scanned.areas, scanned.masks
+        self.image_ids, self.class_ids, self.published = scanned.image_ids, scanned.class_ids, scanned.published
         self.names, self.image_size, self.seed = description.names, image_size, seed
         self.augment, self.rect, self.batch_size = augment, rect, batch_size
         self.hyp = hyp or Hyperparameters()
         if single_cls:
             self.names = description.names if description.nc == 1 else ("object",)
             self.labels, self.crowds = _as_class_0(self.labels), _as_class_0(self.crowds)
+            self.class_ids = None
         self._shapes_hw = np.full((len(self.paths), 2), image_size)
         if rect:
             order, shapes = rectangular_shapes(self.sizes_hw, batch_size, image_size, stride, pad)
@@ -111,8 +114,13 @@ class DetectionDataset(Dataset):
         rows = np.concatenate((self.labels[index], self.crowds[index])).astype(np.float64)
         half = rows[:, 3:5] / 2
         corners = np.concatenate((rows[:, 1:3] - half, rows[:, 1:3] + half), axis=1)
+        corners *= np.array([width, height, width, height])
+        areas = (corners[:, 2:] - corners[:, :2]).prod(axis=1)
+        if self.areas is not None:
+            areas[: len(self.labels[index])] = self.areas[index]
         crowd = np.arange(len(rows)) >= len(self.labels[index])
-        return GroundTruth(corners * np.array([width, height, width, height]), rows[:, 0].astype(np.int64), crowd)
+        truth = GroundTruth(corners, rows[:, 0].astype(np.int64), crowd, areas)
+        return _for_each_class(truth, len(self.names)) if (truth.classes < 0).any() else truth
 
     def set_weights(self, weights: np.ndarray) -> None:
         """From now on draw the partners of mosaics and mixtures in proportion to these weights (n,), not all 0.
@@ -189,11 +197,23 @@ class DetectionDataset(Dataset):
         self.labels = [self.labels[index] for index in order]
         self.polygons = [self.polygons[index] for index in order]
         self.crowds = [self.crowds[index] for index in order]
+        for name in ("areas", "masks", "image_ids"):
+            if getattr(self, name) is not None:
+                setattr(self, name, [getattr(self, name)[index] for index in order])
         self.sizes_hw = self.sizes_hw[order]
 
 
 def _as_class_0(labels: Sequence[np.ndarray]) -> list[np.ndarray]:
     return [np.concatenate((rows[:, :1] * 0, rows[:, 1:]), axis=1) for rows in labels]
+
+
+def _for_each_class(truth: GroundTruth, num_classes: int) -> GroundTruth:
+    """Regions of all classes, -1, as one region of each class."""
+    copies = np.where(truth.classes < 0, num_classes, 1)
+    rows = np.repeat(np.arange(len(copies)), copies)
+    within = np.arange(len(rows)) - np.repeat(np.cumsum(copies) - copies, copies)
+    classes = np.where(truth.classes[rows] < 0, within, truth.classes[rows])
+    return GroundTruth(truth.boxes[rows], classes, truth.crowd[rows], truth.area[rows])
 
 
 def _check_usable(scanned: ScannedSplit, split: str, augment: bool, description: DataDescription) -> None:

@@ -16,7 +16,8 @@ from utils.errors import UserError, unknown_name
 from utils.files import ROOT
 
 SPLITS = ("train", "val", "test")
-KEYS = ("path", *SPLITS, "names", "nc", "format", "defaults", "generator", "download")
+KEYS = ("path", *SPLITS, "names", "nc", "format", "defaults", "generator", "download", "ignore", "ignore_as")
+IGNORE_AS = ("region", "background")
 # What labelling services and collections write beside it; it says nothing that training depends on.
 FOREIGN_KEYS = (
     "roboflow",
@@ -47,6 +48,10 @@ class DataDescription:
         generator: settings of the generator that makes the data set on first use, or None.
         download: where the data set can be had, as text; never executed or fetched.
         format_settings: values of the keys that the label format adds.
+        ignored: names of classes whose objects are regions to ignore.
+        ignore_as: ``region``: crowds, difficult objects and objects of ignored classes are neither right nor wrong to
+            find. ``background``: they are background.
+        label_names: class names in the numbers of the label files: ``names``, and the ignored ones.
     """
 
     file: Path
@@ -58,6 +63,18 @@ class DataDescription:
     generator: ShapesSettings | None = None
     download: str = ""
     format_settings: Mapping[str, Any] = field(default_factory=dict)
+    ignored: tuple[str, ...] = ()
+    ignore_as: str = "region"
+    label_names: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.label_names:
+            object.__setattr__(self, "label_names", self.names)
+
+    @property
+    def kept_labels(self) -> tuple[int, ...]:
+        """Position of each class in ``label_names``."""
+        return tuple(self.label_names.index(name) for name in self.names)
 
     @property
     def nc(self) -> int:
@@ -124,10 +141,17 @@ def read_data_yaml(path: Path) -> DataDescription:
     for key in ("train", "val", "names"):
         if values.get(key) is None:
             raise UserError(f"{path}: expected the keys 'train', 'val' and 'names', but {key!r} is missing")
-    names = _names(values["names"], where("names"))
+    label_names = _names(values["names"], where("names"))
+    ignored = _ignored(values.get("ignore"), where("ignore"))
+    names = tuple(name for name in label_names if name not in ignored)
+    if not names:
+        raise UserError(f"{where('ignore')}: ignore: expected at least one class to remain but all are ignored")
+    ignore_as = str(values.get("ignore_as") or IGNORE_AS[0])
+    if ignore_as not in IGNORE_AS:
+        raise unknown_name("value of ignore_as", ignore_as, IGNORE_AS, where("ignore_as"))
     nc = values.get("nc")
-    if nc is not None and nc != len(names):
-        raise UserError(f"{where('nc')}: nc: expected {len(names)}, the number of names, but got {nc!r}")
+    if nc is not None and nc != len(label_names):
+        raise UserError(f"{where('nc')}: nc: expected {len(label_names)}, the number of names, but got {nc!r}")
     defaults = values.get("defaults") or {}
     if not isinstance(defaults, Mapping):
         raise UserError(f"{where('defaults')}: defaults: expected a mapping of settings but got {defaults!r}")
@@ -150,7 +174,17 @@ def read_data_yaml(path: Path) -> DataDescription:
         generator=generator,
         download=str(values.get("download") or "").strip(),
         format_settings=MappingProxyType(format_settings),
+        ignored=ignored,
+        ignore_as=ignore_as,
+        label_names=(*label_names, *(name for name in ignored if name not in label_names)),
     )
+
+
+def _ignored(value: Any, where: str) -> tuple[str, ...]:
+    entries = [] if value is None else value
+    if not isinstance(entries, list) or not all(isinstance(entry, str | int | float) for entry in entries):
+        raise UserError(f"{where}: ignore: expected a list of class names but got {value!r:.80}")
+    return tuple(dict.fromkeys(map(str, entries)))
 
 
 def _names(value: Any, where: str) -> tuple[str, ...]:
@@ -187,6 +221,8 @@ def _split_paths(value: Any, root: Path, where: str) -> tuple[Path, ...]:
     paths = []
     for entry in entries:
         path = root / Path(entry).expanduser()
+        if not path.exists() and entry.startswith("images/") and (root / entry[7:]).exists():
+            path = root / entry[7:]  # COCO's archives unpack to train2017, without the folder images
         if not path.exists() and entry.startswith("../") and (root / entry[3:]).exists():
             path = root / entry[3:]  # files written for a program that runs one folder deeper
         paths.append(path.resolve())

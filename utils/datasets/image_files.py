@@ -32,6 +32,29 @@ def read_lines(file: Path) -> list[str]:
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
+def list_source(source: Path, root: Path) -> list[str]:
+    """Images of a folder and all below it, or of a text file with one image per line.
+
+    Lines are relative to the list, or to the root of the data set.
+
+    Raises:
+        UserError: a list that is no text file.
+    """
+    if source.is_dir():
+        files = (os.path.join(folder, name) for folder, _, names in os.walk(source, followlinks=True) for name in names)
+        return [file for file in files if file.lower().endswith(IMAGE_SUFFIXES)]
+    if source.suffix.lower() in IMAGE_SUFFIXES:
+        return [str(source)]
+    images = []
+    for line in read_lines(source):
+        if not line.lower().endswith(IMAGE_SUFFIXES):
+            continue
+        below_list, below_root = source.parent / line, root / line
+        use_root = not line.startswith("./") and not below_list.exists() and below_root.exists()
+        images.append(os.path.normpath(below_root if use_root else below_list))
+    return images
+
+
 def check_image(path: str) -> tuple[int, int]:
     """Height and width as decoded, that is after the rotation that EXIF asks for.
 

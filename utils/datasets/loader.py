@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Sampler
 
-from utils.datasets.objects import NO_REGIONS
 from utils.datasets.dataset import DetectionDataset
 from utils.datasets.image_weights import image_weights
+from utils.datasets.objects import NO_REGIONS
 from utils.datasets.quad import QUAD, QuadDataset
 from utils.datasets.randomness import SampleKey, count_repeats, epoch_order, weighted_order
 from utils.errors import UserError

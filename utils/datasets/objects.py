@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-
 REGION = -1.0  # class of a region to ignore
 NO_REGIONS = np.zeros((0, 4), np.float32)
 

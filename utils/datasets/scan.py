@@ -26,7 +26,7 @@ from utils.errors import UserError
 from utils.files import write_atomically
 
 LOGGER = logging.getLogger(__name__)
-CACHE_VERSION = 2  # of the cache file, and of the rules by which labels are read
+CACHE_VERSION = 3  # of the cache file, and of the rules by which labels are read
 SHOWN_PROBLEMS = 20
 
 
@@ -38,6 +38,7 @@ class ScanReport(NamedTuple):
         missing: images without one; they are background.
         empty: images whose label file holds no object.
         corrupt: images left out.
+        regions: regions to ignore: crowds, difficult objects, objects of ignored classes.
         problems: messages about rows and images that were left out, each once.
     """
 
@@ -45,12 +46,13 @@ class ScanReport(NamedTuple):
     missing: int
     empty: int
     corrupt: int
+    regions: int
     problems: tuple[str, ...]
 
     def __str__(self) -> str:
         return (
             f"{self.found} with labels ({self.empty} of them empty), {self.missing} without a label file, "
-            f"{self.corrupt} left out as unreadable"
+            f"{self.corrupt} left out as unreadable" + (f", {self.regions} regions to ignore" if self.regions else "")
         )
 
 
@@ -63,6 +65,9 @@ class ScannedSplit(NamedTuple):
         labels: n arrays (objects, 5) float32 of class and ``xywhn``.
         polygons: n outlines in [0, 1].
         crowds: n arrays (regions, 5) as in ``labels``, see :class:`Annotation`.
+        areas: n arrays (objects,) float64, or None, and
+        masks: n tuples of texts, or None: see :class:`Annotation`.
+        image_ids, class_ids, published: see :class:`LabelledSplit`; the ids of the n images in their order.
         report: what was met on the way.
     """
 
@@ -71,7 +76,12 @@ class ScannedSplit(NamedTuple):
     labels: list[np.ndarray]
     polygons: list[Polygons]
     crowds: list[np.ndarray]
+    areas: list[np.ndarray] | None
+    masks: list[tuple[str, ...]] | None
     report: ScanReport
+    image_ids: list[int | str] | None = None
+    class_ids: tuple[int, ...] | None = None
+    published: Path | None = None
 
 
 def open_split(description: DataDescription, split: str) -> LabelledSplit:
@@ -81,7 +91,9 @@ def open_split(description: DataDescription, split: str) -> LabelledSplit:
         UserError: the split or its files do not exist, or hold no image.
     """
     label_format = LABEL_FORMATS.build(description.format, **description.format_settings)
-    opened = label_format.open_split(split, description.require(split), description.root, description.names)
+    opened = label_format.open_split(split, description.require(split), description.root, description.label_names)
+    if opened.class_ids is not None:
+        opened = opened._replace(class_ids=tuple(opened.class_ids[index] for index in description.kept_labels))
     if not opened.images:
         sources = ", ".join(map(str, description.splits[split]))
         known = " ".join(IMAGE_SUFFIXES)
@@ -114,7 +126,7 @@ def scan_split(description: DataDescription, split: str, *, progress: bool = Tru
     scanned = _load(cache, key)
     source = "cached labels"
     if scanned is None:
-        scanned, source = _scan(opened, split, progress), "labels"
+        scanned, source = _scan(opened, description, split, progress), "labels"
         try:
             write_atomically(cache, lambda file: _save(file, scanned, key))
         except OSError as error:
@@ -125,14 +137,15 @@ def scan_split(description: DataDescription, split: str, *, progress: bool = Tru
     if len(report.problems) > SHOWN_PROBLEMS:
         LOGGER.warning("... and %d more problems in the labels of %s", len(report.problems) - SHOWN_PROBLEMS, split)
     LOGGER.info("%s, %s of %d images: %s", split, source, len(opened.images), report)
-    return scanned
+    ids = None if opened.image_ids is None else [opened.image_ids[path] for path in scanned.paths]
+    return scanned._replace(image_ids=ids, class_ids=opened.class_ids, published=opened.published)
 
 
-def _scan(opened: LabelledSplit, split: str, progress: bool) -> ScannedSplit:
+def _scan(opened: LabelledSplit, description: DataDescription, split: str, progress: bool) -> ScannedSplit:
     def read(path: str) -> tuple[tuple[int, int], Annotation] | str:
         try:
             size_hw = check_image(path)
-            return size_hw, opened.read(path, size_hw)
+            return size_hw, _without_ignored(opened.read(path, size_hw), description)
         except ValueError as error:
             if isinstance(error, UserError):
                 raise
@@ -156,16 +169,51 @@ def _scan(opened: LabelledSplit, split: str, progress: bool) -> ScannedSplit:
     problems += [problem for annotation in annotations for problem in annotation.problems]
     found = sum(annotation.found for annotation in annotations)
     empty = sum(annotation.found and len(annotation.labels) == 0 for annotation in annotations)
-    report = ScanReport(
-        found, len(usable) - found, empty, len(opened.images) - len(usable), tuple(dict.fromkeys(problems))
-    )
+    regions = sum(len(annotation.crowds) for annotation in annotations)
+    corrupt = len(opened.images) - len(usable)
+    report = ScanReport(found, len(usable) - found, empty, corrupt, regions, tuple(dict.fromkeys(problems)))
+    areas = [_areas(annotation, size_hw) for _, size_hw, annotation in usable]
+    masks = [annotation.masks or ("",) * len(annotation.labels) for annotation in annotations]
     return ScannedSplit(
         [path for path, _, _ in usable],
         np.array([size_hw for _, size_hw, _ in usable], np.int64).reshape(-1, 2),
         [annotation.labels for annotation in annotations],
         [annotation.polygons for annotation in annotations],
         [annotation.crowds for annotation in annotations],
+        areas if any(annotation.areas is not None for annotation in annotations) else None,
+        masks if any(map(any, masks)) else None,
         report,
+    )
+
+
+def _areas(annotation: Annotation, size_hw: tuple[int, int]) -> np.ndarray:
+    if annotation.areas is not None:
+        return annotation.areas
+    return annotation.labels[:, 3:].astype(np.float64).prod(axis=1) * size_hw[0] * size_hw[1]
+
+
+def _without_ignored(annotation: Annotation, description: DataDescription) -> Annotation:
+    """Labels in the numbers of the classes that are trained; objects of ignored classes become regions of any class.
+
+    With ``ignore_as: background`` there are no regions: what is ignored is background.
+    """
+    to_class = np.full(len(description.label_names), -1.0, np.float32)
+    to_class[list(description.kept_labels)] = np.arange(description.nc)
+    classes = to_class[annotation.labels[:, 0].astype(np.int64)]
+    ignored = classes < 0
+    labels = np.concatenate((classes[:, None], annotation.labels[:, 1:]), axis=1)
+    crowds = annotation.crowds.copy()
+    named = crowds[:, 0] >= 0
+    crowds[named, 0] = to_class[crowds[named, 0].astype(np.int64)]
+    crowds = np.concatenate((crowds, labels[ignored]))
+    return annotation._replace(
+        labels=labels[~ignored],
+        polygons=annotation.polygons.select(~ignored),
+        areas=None if annotation.areas is None else annotation.areas[~ignored],
+        masks=tuple(mask for mask, left_out in zip(annotation.masks, ignored, strict=True) if not left_out)
+        if annotation.masks
+        else (),
+        crowds=NO_ROWS if description.ignore_as == "background" else crowds,
     )
 
 
@@ -177,7 +225,8 @@ def _cache_file(description: DataDescription, images: Sequence[str]) -> Path:
 
 def _key(description: DataDescription, opened: LabelledSplit) -> str:
     """Changes with the class names, the settings of the format, and the size or time of any image or label file."""
-    settings = [CACHE_VERSION, description.names, dict(description.format_settings)]
+    settings = [CACHE_VERSION, description.names, description.label_names, description.ignore_as]
+    settings.append(dict(description.format_settings))
     digest = hashlib.sha256(json.dumps(settings, default=str).encode())
     for file in opened.images:
         digest.update(_size_and_time(file))
@@ -196,7 +245,9 @@ def _size_and_time(file: str) -> bytes:
 
 def _save(file: io.BufferedIOBase, scanned: ScannedSplit, key: str) -> None:
     text = json.dumps({"key": key, "paths": scanned.paths, "report": scanned.report._asdict()})
-    np.savez_compressed(
+    masks = [mask.encode() for masks in scanned.masks or () for mask in masks]
+    # not compressed: COCO's outlines would take longer to unpack than to read
+    np.savez(
         file,
         text=np.frombuffer(text.encode(), np.uint8),
         sizes_hw=scanned.sizes_hw,
@@ -204,6 +255,9 @@ def _save(file: io.BufferedIOBase, scanned: ScannedSplit, key: str) -> None:
         labels=np.concatenate([NO_ROWS, *scanned.labels]),
         crowd_counts=np.array([len(crowds) for crowds in scanned.crowds], np.int64),
         crowds=np.concatenate([NO_ROWS, *scanned.crowds]),
+        areas=np.concatenate([np.zeros(0), *(scanned.areas or [])]),
+        mask_lengths=np.array([len(mask) for mask in masks], np.int64),
+        masks=np.frombuffer(b"".join(masks), np.uint8),
         point_counts=np.array([len(polygons.owner) for polygons in scanned.polygons], np.int64),
         points=np.concatenate([np.zeros((0, 2), np.float32), *(polygons.points for polygons in scanned.polygons)]),
         owner=np.concatenate([np.zeros(0, np.int64), *(polygons.owner for polygons in scanned.polygons)]),
@@ -226,6 +280,8 @@ def _load(cache: Path, key: str) -> ScannedSplit | None:
                 _split(arrays["labels"], arrays["counts"]),
                 [Polygons(*pair) for pair in zip(points, owners, strict=True)],
                 _split(arrays["crowds"], arrays["crowd_counts"]),
+                _split(arrays["areas"], arrays["counts"]) if len(arrays["areas"]) else None,
+                _masks(arrays["masks"].tobytes(), arrays["mask_lengths"], arrays["counts"]),
                 report,
             )
     except (FileNotFoundError, NotADirectoryError):
@@ -233,6 +289,15 @@ def _load(cache: Path, key: str) -> ScannedSplit | None:
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
         LOGGER.warning("the label cache %s is damaged and will be rebuilt: %s", cache, error)
         return None
+
+
+def _masks(text: bytes, lengths: np.ndarray, counts: np.ndarray) -> list[tuple[str, ...]] | None:
+    """Masks of all objects, one after another, to those of each image; None where no object has one."""
+    if not len(lengths):
+        return None
+    ends = np.cumsum(lengths).tolist()
+    masks = [text[start:end].decode() for start, end in zip([0, *ends], ends, strict=False)]
+    return [tuple(masks[end - count : end]) for end, count in zip(np.cumsum(counts), counts, strict=True)]
 
 
 def _split(rows: np.ndarray, counts: np.ndarray) -> list[np.ndarray]:

@@ -10,20 +10,20 @@ from typing import Any
 import numpy as np
 
 from utils.datasets import DataDescription, DetectionDataset
-from utils.label_files import FileStems, json_rows
+from utils.label_files import FileStems, category_ids, json_rows
 from utils.structures import Detections
 
 
-def image_ids(paths: Sequence[str | Path]) -> list[int] | list[str]:
-    """An id for each image of a data set: its file name without suffix.
-
-    Args:
-        paths: n image files.
+def image_ids(dataset: DetectionDataset) -> list[int] | list[str]:
+    """An id for each image of a data set: that of its labels, else its file name without suffix.
 
     Returns:
         n different ids: numbers where all names are different numbers, as COCO's are, else texts. Images of equal name
         get a number behind it, ``1``, ``1-2``.
     """
+    if dataset.image_ids is not None:
+        return dataset.image_ids
+    paths = dataset.paths
     stems = [Path(path).stem for path in paths]
     if all(stem.isdecimal() for stem in stems) and len({int(stem) for stem in stems}) == len(stems):
         return [int(stem) for stem in stems]
@@ -48,7 +48,7 @@ def coco_annotations(
     ]
     rows: list[dict[str, Any]] = []
     for index, image_id in enumerate(ids):
-        boxes, classes, crowd = dataset.ground_truth(index)
+        boxes, classes, crowd, areas = dataset.ground_truth(index)
         xywh = np.concatenate((boxes[:, :2], boxes[:, 2:] - boxes[:, :2]), axis=1).tolist()
         rows += [
             {
@@ -56,22 +56,42 @@ def coco_annotations(
                 "image_id": image_id,
                 "category_id": categories[index_of_class],
                 "bbox": box,
-                "area": box[2] * box[3],
+                "area": area,
                 "iscrowd": int(is_crowd),
             }
-            for number, (box, index_of_class, is_crowd) in enumerate(
-                zip(xywh, classes.tolist(), crowd.tolist(), strict=True), start=1
+            for number, (box, index_of_class, is_crowd, area) in enumerate(
+                zip(xywh, classes.tolist(), crowd.tolist(), areas.tolist(), strict=True), start=1
             )
         ]
     category_rows = [{"id": number, "name": name} for number, name in zip(categories, names, strict=True)]
     return {"images": images, "annotations": rows, "categories": category_rows}
 
 
-def published_annotations(description: DataDescription, split: str) -> Path | None:
-    """COCO's own annotations of a split, which know crowds and exact areas; None where there are none.
+def category_numbers(dataset: DetectionDataset, coco_names: Sequence[str]) -> tuple[tuple[int, ...], str]:
+    """The category number of each class in the JSON, and what they are, in words.
 
-    They are looked for as COCO lays them out, ``annotations/instances_val2017.json`` for ``val2017.txt``.
+    Args:
+        dataset: of the detections.
+        coco_names: COCO's 80 names in order.
     """
+    names = dataset.names
+    if dataset.class_ids is not None and -1 not in dataset.class_ids:
+        return dataset.class_ids, "those of the label file"
+    numbers = category_ids(names, coco_names)
+    if numbers != tuple(range(len(names))):
+        return numbers, "COCO's, 1 to 90, since the classes are COCO's"
+    return numbers, f"the class indices, 0 to {len(names) - 1}"
+
+
+def published_annotations(dataset: DetectionDataset, description: DataDescription, split: str) -> Path | None:
+    """The file of COCO annotations of a split, which knows crowds and exact areas; None where there is none.
+
+    With ``format: coco`` it is the label file. Beside other labels it is looked for as COCO lays it out,
+    ``annotations/instances_val2017.json`` for ``val2017.txt``.
+    """
+    if dataset.published is not None:
+        # that file knows nothing of classes that the data YAML ignores
+        return None if any((crowds[:, 0] < 0).any() for crowds in dataset.crowds) else dataset.published
     paths = description.splits.get(split, ())
     found = [description.root / "annotations" / f"instances_{path.stem}.json" for path in paths]
     return found[0] if len(found) == 1 and found[0].is_file() else None

@@ -11,10 +11,10 @@ import numpy as np
 
 from utils.config.yaml_files import load_yaml
 from utils.datasets import DetectionDataset
-from utils.evaluation.coco_json import coco_annotations, image_ids, write_results
+from utils.evaluation.coco_json import category_numbers, coco_annotations, image_ids, write_results
 from utils.evaluation.pycocotools_check import compare_with_pycocotools, comparison_table
 from utils.files import ROOT
-from utils.label_files import FileStems, category_ids, label_rows, write_labels
+from utils.label_files import FileStems, label_rows, write_labels
 from utils.metrics import DetectionEvaluator, Metrics
 from utils.plots.boxes import NUM_PLOTTED_BATCHES, plot_batch
 from utils.plots.metrics import plot_metrics
@@ -98,11 +98,8 @@ class OutputFiles:
 
     def _write_json(self, detections: Sequence[Detections]) -> None:
         names = self.dataset.names
-        ids, categories = image_ids(self.dataset.paths), category_ids(names, _coco_names())
-        is_coco = categories != tuple(range(len(names)))
-        kind = (
-            "COCO's, 1 to 90, since the classes are COCO's" if is_coco else f"the class indices, 0 to {len(names) - 1}"
-        )
+        ids, (categories, kind) = image_ids(self.dataset), category_numbers(self.dataset, _coco_names())
+        is_published = categories != tuple(range(len(names))) or self.dataset.published is not None
         log.info("category numbers in the JSON: %s", kind)
         results = self.save_dir / f"{self.stem}_predictions.json"
         write_results(results, detections, ids, categories)
@@ -113,7 +110,7 @@ class OutputFiles:
         text = json.dumps(coco_annotations(self.dataset, ids, categories, names), allow_nan=False)
         ground_truth.write_text(text + "\n", encoding="utf-8")
         if self.coco_api:
-            file = self.published if self.published and is_coco else ground_truth
+            file = self.published if self.published and is_published else ground_truth
             table = comparison_table(compare_with_pycocotools(file, results))
             log.info("boxes of %s in %s:\n%s", results.name, file, table)
 

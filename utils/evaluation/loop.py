@@ -132,8 +132,10 @@ def _evaluator(
 ) -> DetectionEvaluator:
     """An evaluator with all images, numbered as their ids are ordered in COCO's JSON: ties count alike there."""
     evaluator = DetectionEvaluator(len(names), names)
-    ids = image_ids(dataset.paths)
+    ids = image_ids(dataset)
     for number, index in enumerate(sorted(range(len(ids)), key=ids.__getitem__)):
         truth = dataset.ground_truth(index)
-        evaluator.update(detections[index], truth.boxes, truth.classes, gt_crowd=truth.crowd, image=number)
+        evaluator.update(
+            detections[index], truth.boxes, truth.classes, gt_crowd=truth.crowd, gt_area=truth.area, image=number
+        )
     return evaluator

@@ -53,6 +53,9 @@ def compare_with_pycocotools(annotations: Path, results: Path) -> dict[str, tupl
         return {name: (value, float("nan")) for name, value in {**ours, **per_iou}.items()}
     with contextlib.redirect_stdout(io.StringIO()):  # it reports its progress by print
         gt = COCO(str(annotations))
+        for row in gt.dataset.get("annotations", []):  # exporters leave out what pycocotools needs
+            row.setdefault("iscrowd", 0)
+            row.setdefault("area", row["bbox"][2] * row["bbox"][3])
         evaluation = COCOeval(gt, gt.loadRes(str(results)), "bbox")
         evaluation.evaluate()
         evaluation.accumulate()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -22,8 +22,11 @@ class Annotation(NamedTuple):
         polygons: outlines of some of them, in [0, 1].
         found: the image has labels, even if they hold no object; False counts as missing.
         problems: one message for each row that was skipped or mended, with file and line.
-        crowds: (k, 5) rows as in ``labels`` of regions that hold many objects: nothing is trained on them, and in
-            evaluation detections inside are not counted.
+        crowds: (k, 5) rows as in ``labels`` of regions to ignore, such as crowds and difficult objects: what the
+            network finds there is neither right nor wrong. The class -1 stands for all classes.
+        areas: (n,) float64 areas of the objects in squared pixels, where the file has them; None takes the boxes' own.
+        masks: for each object the JSON of a mask that is no single outline (several parts, or RLE), else an empty text;
+            or nothing where there are no masks.
     """
 
     labels: np.ndarray
@@ -31,6 +34,8 @@ class Annotation(NamedTuple):
     found: bool
     problems: tuple[str, ...] = ()
     crowds: np.ndarray = NO_ROWS
+    areas: np.ndarray | None = None
+    masks: tuple[str, ...] = ()
 
 
 def background(found: bool) -> Annotation:
@@ -47,11 +52,17 @@ class LabelledSplit(NamedTuple):
             labels are read again. It may be the same file for all images.
         read: image and its (height, width) to its labels. Raises ValueError where the labels of this image cannot be
             read, which leaves the image out; UserError where the run should end, as for an unknown class.
+        image_ids: image to its id in the files, where they have ids; for the JSON of the detections.
+        class_ids: id of each class in the files, -1 for a class that they lack; likewise.
+        published: file with the ground truth of the whole split in COCO's JSON, if there is one.
     """
 
     images: Sequence[str]
     label_file: Callable[[str], str]
     read: Callable[[str, tuple[int, int]], Annotation]
+    image_ids: Mapping[str, int | str] | None = None
+    class_ids: tuple[int, ...] | None = None
+    published: Path | None = None
 
 
 class LabelFormat(Protocol):

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from utils.datasets.formats.base import Annotation, LabelledSplit, background
-from utils.datasets.image_files import IMAGE_SUFFIXES, read_lines
+from utils.datasets.image_files import list_source
 from utils.datasets.objects import Polygons
 from utils.errors import UserError
 
@@ -23,25 +23,8 @@ class YoloTxt:
 
     def open_split(self, split: str, sources: Sequence[Path], root: Path, names: Sequence[str]) -> LabelledSplit:
         """See :class:`~utils.datasets.formats.base.LabelFormat`."""
-        images = [image for source in sources for image in _images(source, root)]
+        images = [image for source in sources for image in list_source(source, root)]
         return LabelledSplit(images, label_path, functools.partial(read_yolo_labels, names=names))
-
-
-def _images(source: Path, root: Path) -> list[str]:
-    """Images of a folder and all below it, or of a text file with one image per line."""
-    if source.is_dir():
-        files = (os.path.join(folder, name) for folder, _, names in os.walk(source, followlinks=True) for name in names)
-        return [file for file in files if file.lower().endswith(IMAGE_SUFFIXES)]
-    if source.suffix.lower() in IMAGE_SUFFIXES:
-        return [str(source)]
-    images = []
-    for line in read_lines(source):
-        if not line.lower().endswith(IMAGE_SUFFIXES):
-            continue
-        below_list, below_root = source.parent / line, root / line
-        use_root = not line.startswith("./") and not below_list.exists() and below_root.exists()
-        images.append(os.path.normpath(below_root if use_root else below_list))
-    return images
 
 
 def label_path(image_path: str) -> str:

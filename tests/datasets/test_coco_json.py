@@ -145,9 +145,7 @@ def test_where_the_file_is_looked_for(tmp_path: Path) -> None:
     (tmp_path / "annotations" / "instances_train.json").rename(tmp_path / "train" / "_annotations.coco.json")
     assert len(scan_split(read_data_yaml(file), "train").labels[0]) == 2
     (tmp_path / "train" / "_annotations.coco.json").unlink()
-    with pytest.raises(
-        UserError, match=r"train: expected a JSON file.*instances_train\.json.*'annotations' can name"
-    ):
+    with pytest.raises(UserError, match=r"train: expected a JSON file.*instances_train\.json.*'annotations' can name"):
         scan_split(read_data_yaml(file), "train")
     write_set(tmp_path, OBJECTS, {"annotations": {"val": "annotations/instances_val.json"}})
     with pytest.raises(UserError, match="annotations: expected a JSON file for the split 'train'"):

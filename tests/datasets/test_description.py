@@ -48,7 +48,10 @@ def test_keys_of_labelling_services_have_no_effect(described) -> None:
     [
         (PLAIN + "nmes: [cat]\n", r"set.yaml:4: unknown key 'nmes'. .*Did you mean 'names'"),
         (PLAIN + "nc: 3\n", r"set.yaml:4: nc: expected 2, the number of names, but got 3"),
-        (PLAIN + "format: vok\n", r"set.yaml:4: unknown label format 'vok'. Known: coco, voc, yolo. Did you mean 'voc'"),
+        (
+            PLAIN + "format: vok\n",
+            r"set.yaml:4: unknown label format 'vok'. Known: coco, voc, yolo. Did you mean 'voc'",
+        ),
         (PLAIN + "defaults: 160\n", r"set.yaml:4: defaults: expected a mapping"),
         (PLAIN + "path: [1]\n", r"set.yaml:4: path: expected a folder"),
         (PLAIN + "generator: {name: shape}\n", r"set.yaml:4: unknown generator 'shape'"),

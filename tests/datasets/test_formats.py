@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -117,10 +116,3 @@ def test_keys_of_a_format_are_keys_of_its_data_yaml_alone(root: Path) -> None:
     (root / "set.yaml").write_text(text.replace("format: csv", "format: yolo"))
     with pytest.raises(UserError, match=r"set.yaml:5: unknown key 'corners'"):
         read_data_yaml(root / "set.yaml")
-
-
-def test_voc_wants_lists_and_says_so(tmp_path: Path) -> None:
-    (tmp_path / "JPEGImages").mkdir()
-    (tmp_path / "set.yaml").write_text("train: JPEGImages\nval: JPEGImages\nnames: [cat]\nformat: voc\n")
-    with pytest.raises(UserError, match=rf"JPEGImages: expected a list of ids, such as ImageSets{os.sep}Main"):
-        DetectionDataset(read_data_yaml(tmp_path / "set.yaml"), "val", image_size=64)

@@ -259,7 +259,7 @@ def test_a_class_that_validation_lacks_counts_as_the_mean(options: dict, monkeyp
 
 
 def test_settings_that_contradict_image_weights(options: dict, caplog: pytest.LogCaptureFixture) -> None:
-    with pytest.raises(UserError, match="--rect fixes which images make a batch, --image-weights draws them anew"):
+    with pytest.raises(UserError, match="--rect fixes which images form a batch, --image-weights samples them anew"):
         train.run(**options, rect=True, image_weights=True)
     with pytest.raises(UserError, match="--image-weights is not an option of a study: each run would draw images by"):
         study.run(hyps=["hyp.iou.yaml"], seeds=[0], image_weights=True)

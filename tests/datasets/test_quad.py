@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -144,8 +145,8 @@ def test_an_image_of_four_weighs_as_much_as_four(options: dict, monkeypatch: pyt
     totals, scaled, shapes = [], [], []
     forward, scale = Criterion.forward, torch.amp.GradScaler.scale
 
-    def watched_forward(self: Criterion, raw: list[torch.Tensor], targets: torch.Tensor) -> LossOutput:
-        output = forward(self, raw, targets)
+    def watched_forward(self: Criterion, raw: list[torch.Tensor], *others: Any, **named: Any) -> LossOutput:
+        output = forward(self, raw, *others, **named)
         if raw[0].requires_grad:
             totals.append(output.total.item())
             shapes.append((len(raw[0]), raw[0].shape[2] * STRIDE))
@@ -169,9 +170,9 @@ def test_multi_scale_varies_the_doubled_size(options: dict, monkeypatch: pytest.
     sizes = []
     forward = Criterion.forward
 
-    def watched(self: Criterion, raw: list[torch.Tensor], targets: torch.Tensor) -> LossOutput:
+    def watched(self: Criterion, raw: list[torch.Tensor], *others: Any, **named: Any) -> LossOutput:
         sizes.extend([raw[0].shape[2] * STRIDE] if raw[0].requires_grad else [])
-        return forward(self, raw, targets)
+        return forward(self, raw, *others, **named)
 
     monkeypatch.setattr(Criterion, "forward", watched)
     train.run(**options | {"epochs": 12, "batch_size": 4, "noval": True}, quad=True, multi_scale=True)

@@ -14,16 +14,21 @@ from utils.label_files import FileStems, category_ids, json_rows
 from utils.structures import Detections
 
 
-def image_ids(dataset: DetectionDataset) -> list[int] | list[str]:
-    """An id for each image of a data set: that of its labels, else its file name without suffix.
+def ids_of_images(dataset: DetectionDataset) -> list[int] | list[str]:
+    """An id for each image of a data set: that of its labels where they have one, else as :func:`image_ids`."""
+    return image_ids(dataset.paths) if dataset.image_ids is None else dataset.image_ids
+
+
+def image_ids(paths: Sequence[str | Path]) -> list[int] | list[str]:
+    """An id for each image file: its name without suffix.
+
+    Args:
+        paths: n image files.
 
     Returns:
         n different ids: numbers where all names are different numbers, as COCO's are, else texts. Images of equal name
         get a number behind it, ``1``, ``1-2``.
     """
-    if dataset.image_ids is not None:
-        return dataset.image_ids
-    paths = dataset.paths
     stems = [Path(path).stem for path in paths]
     if all(stem.isdecimal() for stem in stems) and len({int(stem) for stem in stems}) == len(stems):
         return [int(stem) for stem in stems]

@@ -11,7 +11,7 @@ import numpy as np
 
 from utils.config.yaml_files import load_yaml
 from utils.datasets import DetectionDataset
-from utils.evaluation.coco_json import category_numbers, coco_annotations, image_ids, write_results
+from utils.evaluation.coco_json import category_numbers, coco_annotations, ids_of_images, write_results
 from utils.evaluation.pycocotools_check import compare_with_pycocotools, comparison_table
 from utils.files import ROOT
 from utils.label_files import FileStems, label_rows, write_labels
@@ -98,7 +98,7 @@ class OutputFiles:
 
     def _write_json(self, detections: Sequence[Detections]) -> None:
         names = self.dataset.names
-        ids, (categories, kind) = image_ids(self.dataset), category_numbers(self.dataset, _coco_names())
+        ids, (categories, kind) = ids_of_images(self.dataset), category_numbers(self.dataset, _coco_names())
         is_published = categories != tuple(range(len(names))) or self.dataset.published is not None
         log.info("category numbers in the JSON: %s", kind)
         results = self.save_dir / f"{self.stem}_predictions.json"

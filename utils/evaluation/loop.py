@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from utils.config.console import images_bar
 from utils.datasets import DetectionDataset, Loader
 from utils.evaluation.budget import ClassBudget
-from utils.evaluation.coco_json import image_ids
+from utils.evaluation.coco_json import ids_of_images
 from utils.inference import Stopwatch, decoding_type, to_network_input
 from utils.metrics import DetectionEvaluator, Metrics
 from utils.postprocess import best_per_class, scale_boxes
@@ -45,7 +45,7 @@ def validate(
     *,
     names: Mapping[int, str],
     device: torch.device,
-    criterion: Callable[[list[Tensor], Tensor, Tensor | None], LossOutput] | None = None,
+    criterion: Callable[..., LossOutput] | None = None,
     conf_thres: float = 0.0,
     iou_thres: float = 0.6,
     max_det: int = 100,
@@ -63,7 +63,7 @@ def validate(
         loader: of a data set that is not augmented.
         names: class index to name, one for each class.
         device: where the network lives.
-        criterion: for the losses; gets raw maps in float32.
+        criterion: for the losses; gets raw maps in float32, targets, and regions to ignore where a batch has some.
         conf_thres: candidates need more than this score; above 0 it cuts the precision-recall curve.
         iou_thres: overlap above which the lower of two boxes is suppressed.
         max_det: detections per image and class; COCO counts 100.
@@ -97,7 +97,8 @@ def validate(
                 budget.add(in_input[-1])
                 watch.lap("nms")
             if criterion is not None:
-                parts = criterion(raw, batch.targets.to(device), batch.regions).parts
+                regions = () if batch.regions is None else (batch.regions,)
+                parts = criterion(raw, batch.targets.to(device), *regions).parts
                 losses = {name: losses.get(name, 0.0) + float(part) * len(images) for name, part in parts.items()}
             for row, entry, geometry in zip(batch.indices, in_input, batch.geometries, strict=True):
                 found[row] = entry._replace(boxes=scale_boxes(entry.boxes, geometry))
@@ -132,7 +133,7 @@ def _evaluator(
 ) -> DetectionEvaluator:
     """An evaluator with all images, numbered as their ids are ordered in COCO's JSON: ties count alike there."""
     evaluator = DetectionEvaluator(len(names), names)
-    ids = image_ids(dataset)
+    ids = ids_of_images(dataset)
     for number, index in enumerate(sorted(range(len(ids)), key=ids.__getitem__)):
         truth = dataset.ground_truth(index)
         evaluator.update(

@@ -125,7 +125,7 @@ def _rehearse(cfg: Mapping[str, Any], files: Mapping[str, str]) -> None:
     """
     in_channels = cfg.get("ch", 3)
     with torch.device("meta"), torch.no_grad():
-        layers, _ = build_layers({"nc": DEFAULT_NC, **cfg}, in_channels, files)
+        layers, *_ = build_layers({"nc": DEFAULT_NC, **cfg}, in_channels, files)
         image = torch.zeros(1, in_channels, PROBE_SIDE, PROBE_SIDE)
         outputs: list[Any] = []
         # without Detect, which takes whatever channels come, and asks for autocast, which this device does not know

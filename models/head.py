@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,8 @@ class Detect(nn.Module):
         stride: L values, pixels per cell; set once the network around the head is complete.
     """
 
+    anchors: Tensor
+
     def __init__(self, nc: int, anchors: Sequence[Sequence[float]], channels: Sequence[int]) -> None:
         super().__init__()
         self.nc = nc
@@ -43,7 +45,7 @@ class Detect(nn.Module):
         costs next to nothing.
         """
         raw = []
-        for convolution, features in zip(self.m, maps, strict=True):
+        for convolution, features in zip(self._convolutions(), maps, strict=True):
             with torch.autocast(features.device.type, enabled=False):
                 out = convolution(features.to(convolution.weight.dtype))
             batch, _, rows, cols = out.shape
@@ -69,6 +71,9 @@ class Detect(nn.Module):
         flat = flatten_levels([level.to(dtype) for level in raw])
         return decode_predictions(RawPredictions(flat, self.nc), table).values
 
+    def _convolutions(self) -> Iterator[nn.Conv2d]:
+        return (cast(nn.Conv2d, layer) for layer in self.m)
+
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)
         self._tables.clear()  # the anchors may be others now
@@ -76,7 +81,8 @@ class Detect(nn.Module):
     @torch.no_grad()
     def initialise_biases(self) -> None:
         """Start from about 8 objects per 640-pixel image and level, and 0.6 / C of each class: RetinaNet, 3.3."""
-        for convolution, stride in zip(self.m, self.stride, strict=True):
+        for convolution, stride in zip(self._convolutions(), self.stride, strict=True):
+            assert convolution.bias is not None
             bias = RawPredictions(convolution.bias.view(self.num_anchors, -1), self.nc)
             bias.objectness.add_(math.log(8 / (640 / stride) ** 2))
             bias.classes.add_(math.log(0.6 / (self.nc - 0.99999)))

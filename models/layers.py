@@ -25,8 +25,8 @@ class Conv(nn.Module):
         super().__init__()
         padding = (d * (k - 1) + 1) // 2 if p is None else p
         self.conv = nn.Conv2d(c1, c2, k, s, padding, groups=g, dilation=d, bias=False)
-        self.bn = nn.BatchNorm2d(c2, eps=1e-3, momentum=0.03)
-        self.act = nn.SiLU() if act else nn.Identity()
+        self.bn: nn.Module = nn.BatchNorm2d(c2, eps=1e-3, momentum=0.03)
+        self.act: nn.Module = nn.SiLU() if act else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         return self.act(self.bn(self.conv(x)))

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from models.architecture import read_architecture
 from models.ensemble import Ensemble
 from models.foreign import read_foreign_checkpoint
+from models.network import Network
 from models.test_time import TestTimeAugmented
 from models.yolo import DetectionModel, build_model
 from utils.checkpoint import load_checkpoint, transfer
@@ -24,7 +25,7 @@ log = logging.getLogger(__name__)
 
 def load_model(
     weights: str | Path, device: str | torch.device = "cpu", fuse: bool = True, cfg: str | Path | None = None
-) -> tuple[nn.Module, dict[str, Any]]:
+) -> tuple[DetectionModel, dict[str, Any]]:
     """Build the network of a checkpoint and fill it with its (averaged, where there are any) weights.
 
     Args:
@@ -57,7 +58,7 @@ def load_networks(
     device: str | torch.device = "cpu",
     augment: bool = False,
     cfg: str | Path | None = None,
-) -> tuple[nn.Module, list[dict[str, Any]]]:
+) -> tuple[Network, list[dict[str, Any]]]:
     """Build what looks at the images: the network of a checkpoint, or of several as an ensemble.
 
     Args:
@@ -75,15 +76,16 @@ def load_networks(
     files = [weights] if isinstance(weights, str | Path) else list(weights)
     if not files:
         raise UserError("weights: expected at least one checkpoint but got none")
-    networks, contents = zip(*(load_model(file, device, cfg=cfg) for file in files), strict=True)
+    loaded = [load_model(file, device, cfg=cfg) for file in files]
+    networks, contents = [network for network, _ in loaded], [content for _, content in loaded]
     first = networks[0].names
     for file, network in zip(files, networks, strict=True):
         if network.names != first:
             theirs, ours = (", ".join(names.values()) for names in (first, network.names))
             raise UserError(f"{file}: expected the classes of {files[0]} ({theirs}) but found {ours}")
-    members = [network.to_channels_last() for network in networks]
+    members: list[Network] = [network.to_channels_last() for network in networks]
     members = [TestTimeAugmented(network) for network in members] if augment else members
-    return (members[0] if len(members) == 1 else Ensemble(members)).eval(), list(contents)
+    return (members[0] if len(members) == 1 else Ensemble(members)).eval(), contents
 
 
 def new_model(

@@ -120,8 +120,8 @@ def check_anchors(anchors: Any, where: str) -> None:
     """
     if is_whole(anchors) and anchors >= 1:
         return
-    levels = anchors if isinstance(anchors, list | tuple) and anchors else [None]
-    good = all(
+    levels = list(anchors) if isinstance(anchors, list | tuple) else []
+    good = len(levels) > 0 and all(
         isinstance(level, list | tuple)
         and len(level) == len(levels[0])
         and len(level) >= 2
@@ -155,7 +155,7 @@ def level_anchors(anchors: Any, num_levels: int, where: str) -> list[list[float]
 
 def build_layers(
     cfg: Mapping[str, Any], in_channels: int, files: Mapping[str, str] | None = None
-) -> tuple[nn.Sequential, list[int]]:
+) -> tuple[nn.Sequential, list[int | list[int]], list[int]]:
     """Build every row of backbone and head.
 
     Args:
@@ -164,25 +164,26 @@ def build_layers(
         files: the files that ``backbone`` and ``head`` come from, for error messages.
 
     Returns:
-        layers: one module per row, each with ``.source`` (row indices, -1 for the previous one).
+        layers: one module per row.
+        sources: the row or rows that each reads, -1 for the previous one.
         save: rows whose output a later row reads.
 
     Raises:
         UserError: a row that is wrong in itself, or whose arguments the module does not take; Detect is not the last.
     """
     channels: list[int] = []
-    layers, save = [], set()
+    layers: list[nn.Module] = []
+    save: set[int] = set()
     rows = read_rows(cfg, files)
     for index, row in enumerate(rows):
         inputs = [channels[source] for source in row.sources] if index else [in_channels]
         layer, c_out = _build_row(cfg, row, inputs)
-        layer.source = row.source
         layers.append(layer)
         channels.append(c_out)
         save.update(source % index for source in row.sources if source != -1)
     if not isinstance(layers[-1], Detect):
         raise UserError(f"{rows[-1].place}: expected Detect as the last row but got {rows[-1].name}")
-    return nn.Sequential(*layers), sorted(save)
+    return nn.Sequential(*layers), [row.source for row in rows], sorted(save)
 
 
 def _build_row(cfg: Mapping[str, Any], row: Row, inputs: list[int]) -> tuple[nn.Module, int]:

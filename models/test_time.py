@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
+from models.network import Network
 from utils.structures import Predictions
 
 GREY = 114 / 255  # of the border, as the letterbox has it
@@ -25,27 +26,32 @@ class View(NamedTuple):
 VIEWS = (View(1.0, False), View(0.83, True), View(0.67, False))  # YOLOv5's
 
 
-class TestTimeAugmented(nn.Module):
+class TestTimeAugmented(Network):
     """A network that sees every image three times; all predictions in pixels of the image as it came.
 
     The first, largest view does without the coarsest level and the last, smallest one without the finest: each leaves
     the objects that it shows worst to the others.
 
     Args:
-        network: has ``raw``, ``decode``, ``names``, ``nc`` and ``stride``, one raw map for each stride, finest first.
-
-    Attributes:
-        names, nc, stride: of the network.
-        num_maps: raw maps of all views.
+        network: gives one raw map for each stride, finest first.
     """
 
     __test__ = False  # its name is no invitation to pytest
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: Network) -> None:
         super().__init__()
         self.network = network
-        self.names, self.nc, self.stride = network.names, network.nc, network.stride
-        self.num_maps = len(VIEWS) * len(network.stride)
+        self.names, self.nc = network.names, network.nc
+
+    @property
+    def stride(self) -> tuple[int, ...]:
+        """Pixels per cell of the network's levels."""
+        return self.network.stride
+
+    @property
+    def num_maps(self) -> int:
+        """Raw maps of all views."""
+        return len(VIEWS) * self.network.num_maps
 
     def raw(self, images: Tensor) -> list[Tensor]:
         """Images (B, 3, H, W) in [0, 1] to the raw maps of the first view, of the second, ..."""
@@ -54,7 +60,7 @@ class TestTimeAugmented(nn.Module):
     def decode(self, raw: Sequence[Tensor]) -> Tensor:
         """What :meth:`raw` returned to (B, N, 5 + C), view by view, boxes in pixels of the images."""
         levels = len(self.stride)
-        height, width = (side * self.stride[0] for side in raw[0].shape[2:4])
+        height, width = (int(side) * self.stride[0] for side in raw[0].shape[2:4])
         found = []
         for index, view in enumerate(VIEWS):
             maps = raw[index * levels : (index + 1) * levels]
@@ -75,7 +81,7 @@ class TestTimeAugmented(nn.Module):
         """The images as the view has them, with a grey border on the right and below to a multiple of the stride."""
         seen = images.flip(3) if view.mirrored else images
         if view.scale != 1:
-            size = _scaled(*images.shape[2:], view.scale)
+            size = _scaled(images.shape[2], images.shape[3], view.scale)
             seen = functional.interpolate(seen, size=size, mode="bilinear", align_corners=False)
             bottom, right = (-side % max(self.stride) for side in size)
             seen = functional.pad(seen, (0, right, 0, bottom), value=GREY)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,12 @@ from torch import Tensor, nn
 from models.architecture import build_layers, read_architecture, set_activation
 from models.head import Detect
 from models.layers import Conv
+from models.network import Network
 
 STRIDE_PROBE = 128  # pixels; a multiple of every stride in use
 
 
-class DetectionModel(nn.Module):
+class DetectionModel(Network):
     """A YOLO detector built from YAML.
 
     Args:
@@ -31,6 +32,7 @@ class DetectionModel(nn.Module):
     Attributes:
         model: one module per YAML row; parameters are named ``model.<row>....``
         cfg: the mapping it was built from, plain data.
+        sources: which rows each module reads; -1 for the previous one.
         nc, names, stride: number of classes, their names by index, strides in pixels.
     """
 
@@ -40,7 +42,7 @@ class DetectionModel(nn.Module):
         self.nc = nc
         self.in_channels = self.cfg.get("ch", 3)
         self.names = {index: f"class{index}" for index in range(nc)}
-        self.model, self._save = build_layers(self.cfg, self.in_channels)
+        self.model, self.sources, self._save = build_layers(self.cfg, self.in_channels)
         if self.cfg.get("activation"):
             set_activation(self, self.cfg["activation"])
         self._measure_strides()
@@ -49,7 +51,9 @@ class DetectionModel(nn.Module):
     @property
     def head(self) -> Detect:
         """The detection head, the last row."""
-        return self.model[-1]
+        head = self.model[-1]
+        assert isinstance(head, Detect)  # build_layers sees to it
+        return head
 
     @property
     def stride(self) -> tuple[int, ...]:
@@ -75,16 +79,16 @@ class DetectionModel(nn.Module):
         """Images (B, 3, H, W) in [0, 1] to raw outputs, L x (B, A, H, W, 5 + C); in any mode."""
         outputs: list[Any] = []
         x: Any = images
-        for index, layer in enumerate(self.model):
-            if layer.source != -1:
-                sources = [layer.source] if isinstance(layer.source, int) else layer.source
-                inputs = [x if source == -1 else outputs[source] for source in sources]
-                x = inputs[0] if isinstance(layer.source, int) else inputs
+        for index, (layer, source) in enumerate(zip(self.model, self.sources, strict=True)):
+            if isinstance(source, list):
+                x = [x if row == -1 else outputs[row] for row in source]
+            elif source != -1:
+                x = outputs[source]
             x = layer(x)
             outputs.append(x if index in self._save else None)
         return x
 
-    def decode(self, raw: list[Tensor]) -> Tensor:
+    def decode(self, raw: Sequence[Tensor]) -> Tensor:
         """Raw outputs to (B, N, 5 + C): x, y, w, h in pixels, objectness and class probabilities."""
         return self.head.decode(raw)
 
@@ -163,11 +167,11 @@ def main() -> None:
     options = parser.parse_args()
     model = build_model(options.cfg, options.nc)
     print(f"{'row':>4} {'from':>14} {'parameters':>12}  module")
-    for index, layer in enumerate(model.model):
+    for index, (layer, source) in enumerate(zip(model.model, model.sources, strict=True)):
         parameters = sum(parameter.numel() for parameter in layer.parameters())
         kind = layer[0] if isinstance(layer, nn.Sequential) else layer
         times = f" x{len(layer)}" if isinstance(layer, nn.Sequential) else ""
-        print(f"{index:>4} {layer.source!s:>14} {parameters:>12,}  {type(kind).__name__}{times}")
+        print(f"{index:>4} {source!s:>14} {parameters:>12,}  {type(kind).__name__}{times}")
     print(describe(model, options.cfg))
 
 

@@ -11,6 +11,7 @@ import yaml
 from torch import Tensor, nn
 
 from models import build_model
+from models.network import Network
 from utils.checkpoint import save_checkpoint
 
 NAMES = ("red", "green", "blue")
@@ -39,7 +40,7 @@ def boxes_of(name: str) -> np.ndarray:
     return np.concatenate((rows[:, 1:], rows[:, :1]), axis=1)
 
 
-class OracleNetwork(nn.Module):
+class OracleNetwork(Network):
     """Finds the bounds of each colour in its input: one prediction a class, of score 0 where the colour is absent."""
 
     stride = (8, 16, 32)

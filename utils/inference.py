@@ -71,7 +71,7 @@ def _best_type(device: torch.device) -> torch.dtype | None:
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
     if device.type == "cpu":
         # a torch too old to be asked gets float32, which is never wrong
-        capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+        capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
         if capabilities.get("amx_bf16") or capabilities.get("avx512_bf16") or capabilities.get("bf16"):
             return torch.bfloat16
     return None

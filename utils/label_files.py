@@ -108,9 +108,9 @@ def json_rows(detections: Detections, image_id: int | str, categories: Sequence[
     Returns:
         Mappings ``image_id``, ``category_id``, ``bbox`` (left, top, width, height in pixels), ``score``.
     """
-    boxes = detections.boxes.double().cpu()
-    boxes = torch.cat((boxes[:, :2], boxes[:, 2:] - boxes[:, :2]), dim=1).tolist()
-    columns = boxes, detections.scores.tolist(), detections.classes.tolist()
+    xyxy = detections.boxes.double().cpu()
+    ltwh = torch.cat((xyxy[:, :2], xyxy[:, 2:] - xyxy[:, :2]), dim=1).tolist()
+    columns = ltwh, detections.scores.tolist(), detections.classes.tolist()
     return [
         {"image_id": image_id, "category_id": categories[index], "bbox": box, "score": score}
         for box, score, index in zip(*columns, strict=True)

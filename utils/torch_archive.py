@@ -86,7 +86,7 @@ class _RecordType(type):
         raise _refused(cls.kind)  # type: ignore[attr-defined]
 
 
-class _Mapping(OrderedDict):  # type: ignore[type-arg]
+class _Mapping(OrderedDict[Any, Any]):
     """An ordered dictionary whose attributes a file cannot set: ``_metadata`` of state dicts is dropped."""
 
     def __setstate__(self, state: Any) -> None:

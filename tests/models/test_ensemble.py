@@ -91,9 +91,9 @@ def test_an_ensemble_pools_what_its_members_find() -> None:
 
     network = Ensemble([Blind(0), TestTimeAugmented(Blind(2))]).eval()
     detector = detect.Detector(network, network.names, image_size=192)
-    assert detector(paint("street"))[0].boxes[:, 5].tolist() == [0, 1, 2]
+    assert detector(paint("street"))[0].xyxy[:, 5].tolist() == [0, 1, 2]
     detector.network = Ensemble([Blind(0), Blind(0)]).eval()
-    assert detector(paint("street"))[0].boxes[:, 5].tolist() == [1, 2]
+    assert detector(paint("street"))[0].xyxy[:, 5].tolist() == [1, 2]
 
 
 def test_several_weights_are_an_ensemble(tmp_path: Path, weights: Path) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -57,6 +59,24 @@ def test_logging_is_plain_once_and_without_the_chatter_of_libraries(fresh_loggin
     logging.getLogger().handle(record)
     out, err = capsys.readouterr()
     assert (out, err) == ("epoch 1\n", "warning: 2 images left out\n")
+
+
+def test_messages_appear_from_wherever_the_command_is_called(tmp_path: Path):
+    """By a path with ``..`` from a folder beside the checkout, and through a symbolic link."""
+    (tmp_path / "beside").mkdir()
+    (tmp_path / "link").symlink_to(ROOT)
+    for called in (os.path.relpath(ROOT, tmp_path / "beside"), "../link", str(tmp_path / "link")):
+        code = (
+            f"import sys; sys.path.insert(0, {called!r})\n"
+            "from utils.config.console import setup_logging\n"
+            "from utils.inference import fitting_image_size\n"
+            "setup_logging(); fitting_image_size(33, 32)\n"
+            "import utils.datasets.scan as scan; scan.LOGGER.info('from inside')"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code], cwd=tmp_path / "beside", capture_output=True, text=True, timeout=120
+        )
+        assert (done.returncode, done.stdout) == (0, "from inside\n"), f"{called}: {done.stderr}"
 
 
 def test_processes_beside_the_main_one_speak_of_errors_alone(fresh_logging, capsys, monkeypatch):

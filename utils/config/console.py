@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import sys
@@ -48,9 +49,16 @@ class _ConsoleHandler(logging.Handler):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Libraries get a word in only when something is wrong, processes beside the main one only with errors."""
-        own = Path(record.pathname).is_relative_to(ROOT) and "site-packages" not in record.pathname
+        own = _is_own(record.pathname)
         least = logging.ERROR if not distributed.is_main() else logging.NOTSET if own else logging.WARNING
         return record.levelno >= least
+
+
+@functools.cache
+def _is_own(pathname: str) -> bool:
+    """Whether a source file belongs to this program, also where it was reached by ``..`` or through a link."""
+    path = Path(pathname).resolve()
+    return path.is_relative_to(ROOT) and "site-packages" not in path.parts
 
 
 def setup_logging() -> None:

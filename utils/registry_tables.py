@@ -45,13 +45,16 @@ def between_markers(text: str, module: str) -> tuple[str, str, str]:
     return text[: found.start(1)], found.group(1), text[found.end(1) :]
 
 
-def run_tables(module: str, tables: Callable[[], str], description: str) -> None:
+def run_tables(
+    module: str, tables: Callable[[], str], description: str, arguments: Sequence[str] | None = None
+) -> None:
     """The command ``python -m MODULE [--write FILE | --check FILE]``.
 
     Args:
         module: its name.
         tables: makes the text.
         description: for ``--help``.
+        arguments: of the command line; None for those of the process.
     """
     parser = argparse.ArgumentParser(
         prog=f"python -m {module}", description=description, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -59,7 +62,7 @@ def run_tables(module: str, tables: Callable[[], str], description: str) -> None
     choice = parser.add_mutually_exclusive_group()
     choice.add_argument("--write", type=Path, metavar="FILE", help="replace the tables in a document")
     choice.add_argument("--check", type=Path, metavar="FILE", help="exit with 2 if the tables in a document differ")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     run_main(lambda: _run(module, tables(), options.write, options.check))
 
 

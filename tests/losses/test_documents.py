@@ -6,6 +6,7 @@ import importlib
 import re
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,39 +17,35 @@ from benchmarks.loss_magnitudes import magnitude, rows
 from benchmarks.loss_pictures import curves, draw
 from tests.box_cases import random_pairs
 from tests.criterion_scenes import build, scene
+from utils.assigners.__main__ import table
 from utils.config.yaml_files import load_yaml
-from utils.errors import UserError
 from utils.files import ROOT
 from utils.losses import BOX_LOSSES, SCORE_LOSSES, box_loss
 from utils.losses.__main__ import interval, tables
-from utils.registry_tables import between_markers, defaults
+from utils.registry_tables import defaults, run_tables
 
 DOCUMENT = (ROOT / "docs" / "losses.md").read_text(encoding="utf-8")
 
 
-def command(*arguments: object) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, "-m", *map(str, arguments)], cwd=ROOT, capture_output=True, text=True)
+def test_the_tables_are_those_of_the_registries(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    for module, text in (("utils.losses", tables()), ("utils.assigners", table())):
+        make, outdated = partial(str, text), tmp_path / f"{module}.md"
+        run_tables(module, make, "", ["--check", str(ROOT / "docs" / "losses.md")])  # else: make docs
+        outdated.write_text(DOCUMENT.replace(text, "an older table"), encoding="utf-8")
+        with pytest.raises(SystemExit) as left:
+            run_tables(module, make, "", ["--check", str(outdated)])
+        assert left.value.code == 2 and f"run python -m {module} --write {outdated}" in capsys.readouterr().err
+        run_tables(module, make, "", ["--write", str(outdated)])
+        assert outdated.read_text(encoding="utf-8") == DOCUMENT
 
 
-@pytest.mark.parametrize("module", ["utils.losses", "utils.assigners"])
-def test_the_tables_are_those_of_the_registries(module: str, tmp_path: Path):
-    checked = command(module, "--check", "docs/losses.md")
-    assert checked.returncode == 0, checked.stderr
-    printed = command(module).stdout
-    assert printed.strip() in DOCUMENT
-    outdated = tmp_path / "losses.md"
-    outdated.write_text(DOCUMENT.replace(printed.strip(), "an older table"), encoding="utf-8")
-    checked = command(module, "--check", outdated)
-    assert checked.returncode == 2 and f"run python -m {module} --write {outdated}" in checked.stderr
-    assert command(module, "--write", outdated).returncode == 0 and outdated.read_text(encoding="utf-8") == DOCUMENT
-
-
-def test_a_document_without_markers_is_refused(tmp_path: Path):
+def test_the_command_prints_and_refuses_documents_without_markers(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    printed = subprocess.run([sys.executable, "-m", "utils.assigners"], cwd=ROOT, capture_output=True, text=True)
+    assert printed.stdout == table() + "\n" and printed.returncode == 0
     (tmp_path / "empty.md").write_text("nothing", encoding="utf-8")
-    with pytest.raises(UserError, match=r"expected the markers <!-- tables of python -m utils\.losses -->"):
-        between_markers("nothing", "utils.losses")
-    checked = command("utils.losses", "--check", tmp_path / "empty.md")
-    assert checked.returncode == 2 and "empty.md: expected the markers" in checked.stderr
+    with pytest.raises(SystemExit):
+        run_tables("utils.losses", tables, "", ["--check", str(tmp_path / "empty.md")])
+    assert "empty.md: expected the markers <!-- tables of python -m utils.losses -->" in capsys.readouterr().err
 
 
 def test_intervals_and_defaults_as_text():
@@ -57,19 +54,18 @@ def test_intervals_and_defaults_as_text():
     assert defaults(BOX_LOSSES.entry("mpdiou")) == "image_size = [640, 640]"
 
 
-@pytest.mark.parametrize("name", BOX_LOSSES.names())
-def test_every_box_loss_has_a_section_with_a_small_picture(name):
-    section = re.search(rf"### {name}\n\n(.+?)\n\n!\[{name}\]\((.+?)\)\n", DOCUMENT, re.DOTALL)
-    assert len(section.group(1)) > 60
-    path = ROOT / "docs" / section.group(2)
-    assert path.stat().st_size < 60_000
-    with Image.open(path) as picture:
-        assert picture.size == (660, 300)
+def test_every_box_loss_has_a_section_with_a_small_picture():
+    for name in BOX_LOSSES:
+        section = re.search(rf"### {name}\n\n(.+?)\n\n!\[{name}\]\((.+?)\)\n", DOCUMENT, re.DOTALL)
+        assert section and len(section.group(1)) > 60, name
+        path = ROOT / "docs" / section.group(2)
+        assert path.stat().st_size < 60_000, name
+        with Image.open(path) as picture:
+            assert picture.size == (660, 300), name
 
 
-@pytest.mark.parametrize("name", SCORE_LOSSES.names())
-def test_every_score_loss_is_explained(name):
-    assert f"`{name}`" in DOCUMENT.partition("## Score losses")[2]
+def test_every_score_loss_is_explained():
+    assert not [name for name in SCORE_LOSSES if f"`{name}`" not in DOCUMENT.partition("## Score losses")[2]]
 
 
 def test_pictures_are_drawn_from_the_losses(tmp_path: Path):

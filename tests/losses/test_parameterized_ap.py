@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from tests.cases import case
 from tests.golden import load_cases
 from utils.errors import UserError
 from utils.losses import parameterized_ap_loss
@@ -72,35 +73,44 @@ def with_gradients(loss: Tensor, *leaves: Tensor) -> list[Tensor]:
     return [loss.detach(), *torch.autograd.grad(loss, leaves)]
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-8), (torch.float32, 1e-4)])
-@pytest.mark.parametrize("case", ["small", "mid", "all_pos", "ignore"])
 @pytest.mark.parametrize("form", FORMS)
-def test_golden(form: str, case: str, dtype: torch.dtype, tolerance: float) -> None:
+def test_golden(form: str) -> None:
     cases = load_cases("parameterized_ap.npz")
-    logits, ious = (torch.tensor(cases[case][key], dtype=dtype, requires_grad=True) for key in ("logits", "iou"))
-    labels, expected = torch.tensor(cases[case]["labels"]), cases[f"{case}/{form}"]
-    loss = parameterized_ap_loss(logits, ious, labels, cases[""]["control_points"], form=form)
-    loss.backward()
-    assert loss.dtype == dtype and loss.item() == pytest.approx(expected["loss"].item(), abs=tolerance)
-    for leaf, key in ((logits, "grad_logits"), (ious, "grad_iou")):
-        assert np.abs(leaf.grad.numpy() - expected[key]).max() <= tolerance * np.abs(expected[key]).max()
+    names = [name for name in cases if name and "/" not in name]
+    assert len(names) >= 2
+    for name, (dtype, tolerance) in product(names, ((torch.float64, 1e-8), (torch.float32, 1e-4))):
+        with case(name, dtype):
+            golden, expected = cases[name], cases[f"{name}/{form}"]
+            logits, ious = (torch.tensor(golden[key], dtype=dtype, requires_grad=True) for key in ("logits", "iou"))
+            points = cases[""]["control_points"]
+            loss = parameterized_ap_loss(logits, ious, torch.tensor(golden["labels"]), points, form=form)
+            loss.backward()
+            assert loss.dtype == dtype and loss.item() == pytest.approx(expected["loss"].item(), abs=tolerance)
+            for leaf, key in ((logits, "grad_logits"), (ious, "grad_iou")):
+                assert np.abs(leaf.grad.numpy() - expected[key]).max() <= tolerance * np.abs(expected[key]).max()
 
 
-@pytest.mark.parametrize(
-    "counts",
-    [(150, 20, 15), (400, 1, 0), (0, 30, 0), (0, 1, 0), (1, 1, 0), (0, 2, 9)],
-    ids=["many", "one positive", "no negatives", "one positive alone", "one pair", "no negatives but ignored"],
-)
-@pytest.mark.parametrize("scale", [0.01, 1.5, 1e4])
+COUNTS = {
+    "many": (150, 20, 15),
+    "one positive": (400, 1, 0),
+    "no negatives": (0, 30, 0),
+    "one positive alone": (0, 1, 0),
+    "one pair": (1, 1, 0),
+    "no negatives but ignored": (0, 2, 9),
+}
+
+
 @pytest.mark.parametrize("form", FORMS)
-def test_formula(form: str, scale: float, counts: tuple[int, int, int]) -> None:
-    logits, ious, labels = scene(*counts, scale=scale)
-    found, expected = (
-        with_gradients(compute(logits, ious, labels, CURVES, form=form), logits, ious)
-        for compute in (parameterized_ap_loss, loss_by_the_formula)
-    )
-    for mine, theirs in zip(found, expected, strict=True):
-        torch.testing.assert_close(mine, theirs, rtol=1e-9, atol=1e-10)
+def test_formula(form: str) -> None:
+    for name, scale in product(COUNTS, (0.01, 1.5, 1e4)):
+        logits, ious, labels = scene(*COUNTS[name], scale=scale)
+        found, expected = (
+            with_gradients(compute(logits, ious, labels, CURVES, form=form), logits, ious)
+            for compute in (parameterized_ap_loss, loss_by_the_formula)
+        )
+        with case(name, scale):
+            for mine, theirs in zip(found, expected, strict=True):
+                torch.testing.assert_close(mine, theirs, rtol=1e-9, atol=1e-10)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -135,20 +145,21 @@ def test_straight_curves_are_the_linear_form() -> None:
         torch.testing.assert_close(mine, theirs)
 
 
-@pytest.mark.parametrize("form", ["searched", "linear", "square"])
-def test_perfect_detections_cost_nothing(form: str) -> None:
+def test_perfect_detections_cost_nothing() -> None:
     logits, labels = torch.tensor([5.0, -4.0, 3.0, -3.0, -9.0]), torch.tensor([1, 0, 1, 0, 0])
-    assert parameterized_ap_loss(logits, labels.float(), labels, CURVES, form=form).item() == pytest.approx(0, abs=1e-6)
+    for form in ("searched", "linear", "square"):
+        loss = parameterized_ap_loss(logits, labels.float(), labels, CURVES, form=form)
+        assert loss.item() == pytest.approx(0, abs=1e-6), form
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("labels", [[], [0, 0, 0], [0, -1, -1], [-1]])
-def test_without_positives_the_loss_is_zero_and_attached(form: str, labels: list[int]) -> None:
-    logits, ious = (torch.linspace(0, 1, len(labels)).requires_grad_() for _ in range(2))
-    loss = parameterized_ap_loss(logits, ious, torch.tensor(labels), CURVES, form=form)
-    loss.backward()
-    assert loss.shape == () and loss.item() == 0
-    assert logits.grad.tolist() == ious.grad.tolist() == [0] * len(labels)
+def test_without_positives_the_loss_is_zero_and_attached(form: str) -> None:
+    for labels in ([], [0, 0, 0], [0, -1, -1], [-1]):
+        logits, ious = (torch.linspace(0, 1, len(labels)).requires_grad_() for _ in range(2))
+        loss = parameterized_ap_loss(logits, ious, torch.tensor(labels), CURVES, form=form)
+        loss.backward()
+        assert loss.shape == () and loss.item() == 0, labels
+        assert logits.grad.tolist() == ious.grad.tolist() == [0] * len(labels)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -190,15 +201,16 @@ def test_order_does_not_matter(form: str) -> None:
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_precision_is_widened_also_under_autocast(form: str, dtype: torch.dtype) -> None:
-    logits, ious, labels = scene(dtype=dtype)
-    expected = parameterized_ap_loss(logits.float(), ious.float(), labels, CURVES, form=form)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        loss = parameterized_ap_loss(logits, ious, labels, CURVES, form=form)
-    loss.backward()
-    assert loss.dtype == torch.float32 and loss.item() == expected.item()
-    assert logits.grad.dtype == ious.grad.dtype == dtype and logits.grad.isfinite().all() and logits.grad.any()
+def test_half_precision_is_widened_also_under_autocast(form: str) -> None:
+    for dtype in (torch.float16, torch.bfloat16):
+        logits, ious, labels = scene(dtype=dtype)
+        expected = parameterized_ap_loss(logits.float(), ious.float(), labels, CURVES, form=form)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            loss = parameterized_ap_loss(logits, ious, labels, CURVES, form=form)
+        loss.backward()
+        assert loss.dtype == torch.float32 and loss.item() == expected.item(), dtype
+        assert logits.grad.dtype == ious.grad.dtype == dtype
+        assert logits.grad.isfinite().all() and logits.grad.any(), dtype
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -212,12 +224,12 @@ def test_single_precision_on_many_samples(form: str) -> None:
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("label", [0, 1])
-def test_what_is_not_a_number_stays_visible(form: str, label: int) -> None:
+def test_what_is_not_a_number_stays_visible(form: str) -> None:
     logits, ious, labels = scene()
-    wrong = logits.detach().clone()
-    wrong[(labels == label).nonzero()[3]] = torch.nan
-    assert parameterized_ap_loss(wrong, ious, labels, CURVES, form=form).isnan()
+    for label in (0, 1):
+        wrong = logits.detach().clone()
+        wrong[(labels == label).nonzero()[3]] = torch.nan
+        assert parameterized_ap_loss(wrong, ious, labels, CURVES, form=form).isnan(), label
 
 
 class LargestTensor(TorchDispatchMode):

@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from tests.cases import case
 from tests.golden import load_cases
 from utils.losses import alrp_loss, ap_loss, rank_sort_loss
 
-CASES = ("small", "mid", "ties", "one_pos", "all_pos", "separated", "inverted", "ignore", "extreme")
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-5}
 
 
-def numbers(case: str, loss: str, delta: float) -> dict[str, np.ndarray]:
+def numbers(loss: str) -> Iterator[tuple[str, float, dict[str, np.ndarray], Tensor, Tensor]]:
+    """Case, delta, expected numbers, logits and targets of every case in both precisions."""
     cases = load_cases("ranking.npz")
-    assert {name for name in cases if "/" not in name} == set(CASES)
-    return cases[case] | cases[f"{case}/{loss}/{delta}"]
-
-
-def inputs(golden: dict[str, np.ndarray], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    logits, targets = (torch.from_numpy(golden[key]).to(dtype) for key in ("logits", "targets"))
-    return logits.requires_grad_(), targets
+    names = [name for name in cases if "/" not in name]
+    assert len(names) >= 2
+    for name in names:
+        for delta in (0.5, 1.0):
+            for dtype in TOLERANCE:
+                logits, targets = (torch.from_numpy(cases[name][key]).to(dtype) for key in ("logits", "targets"))
+                yield name, delta, cases[f"{name}/{loss}/{delta}"], logits.requires_grad_(), targets
 
 
 def assert_gradient(found: Tensor, expected: np.ndarray) -> None:
@@ -30,42 +33,33 @@ def assert_gradient(found: Tensor, expected: np.ndarray) -> None:
     assert np.abs(found.double().numpy() - expected).max() <= TOLERANCE[found.dtype] * largest
 
 
-@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
-@pytest.mark.parametrize("delta", [0.5, 1.0])
-@pytest.mark.parametrize("case", CASES)
-def test_rank_sort(case: str, delta: float, dtype: torch.dtype) -> None:
-    golden = numbers(case, "rs", delta)
-    logits, targets = inputs(golden, dtype)
-    loss = rank_sort_loss(logits, targets, delta=delta)
-    (loss.ranking + loss.sorting).backward()
-    assert loss.ranking.item() == pytest.approx(golden["ranking"], abs=TOLERANCE[dtype])
-    assert loss.sorting.item() == pytest.approx(golden["sorting"], abs=TOLERANCE[dtype])
-    assert_gradient(logits.grad, golden["grad"])
+def test_rank_sort() -> None:
+    for name, delta, golden, logits, targets in numbers("rs"):
+        with case(name, delta, logits.dtype):
+            loss = rank_sort_loss(logits, targets, delta=delta)
+            (loss.ranking + loss.sorting).backward()
+            assert loss.ranking.item() == pytest.approx(golden["ranking"], abs=TOLERANCE[logits.dtype])
+            assert loss.sorting.item() == pytest.approx(golden["sorting"], abs=TOLERANCE[logits.dtype])
+            assert_gradient(logits.grad, golden["grad"])
 
 
-@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
-@pytest.mark.parametrize("delta", [0.5, 1.0])
-@pytest.mark.parametrize("case", CASES)
-def test_ap(case: str, delta: float, dtype: torch.dtype) -> None:
-    golden = numbers(case, "ap", delta)
-    logits, targets = inputs(golden, dtype)
-    loss = ap_loss(logits, targets.sign(), delta=delta)
-    loss.backward()
-    assert loss.item() == pytest.approx(golden["loss"], abs=TOLERANCE[dtype])
-    assert_gradient(logits.grad, golden["grad"])
+def test_ap() -> None:
+    for name, delta, golden, logits, targets in numbers("ap"):
+        with case(name, delta, logits.dtype):
+            loss = ap_loss(logits, targets.sign(), delta=delta)
+            loss.backward()
+            assert loss.item() == pytest.approx(golden["loss"], abs=TOLERANCE[logits.dtype])
+            assert_gradient(logits.grad, golden["grad"])
 
 
-@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
-@pytest.mark.parametrize("delta", [0.5, 1.0])
-@pytest.mark.parametrize("case", CASES)
-def test_alrp(case: str, delta: float, dtype: torch.dtype) -> None:
-    golden = numbers(case, "alrp", delta)
-    logits, targets = inputs(golden, dtype)
-    error = (1 - targets[targets > 0]).requires_grad_()
-    loss = alrp_loss(logits, targets.sign(), error, delta=delta)
-    sum(loss).backward()
-    assert loss.classification.item() == pytest.approx(golden["cls"], abs=TOLERANCE[dtype])
-    assert_gradient(logits.grad, golden["grad"])
-    if case != "ties":  # there the official code leaves the localisation to an unstable sort
-        assert loss.localisation.item() == pytest.approx(golden["reg"], abs=TOLERANCE[dtype])
-        assert_gradient(error.grad, golden["grad_reg"])
+def test_alrp() -> None:
+    for name, delta, golden, logits, targets in numbers("alrp"):
+        with case(name, delta, logits.dtype):
+            error = (1 - targets[targets > 0]).requires_grad_()
+            loss = alrp_loss(logits, targets.sign(), error, delta=delta)
+            sum(loss).backward()
+            assert loss.classification.item() == pytest.approx(golden["cls"], abs=TOLERANCE[logits.dtype])
+            assert_gradient(logits.grad, golden["grad"])
+            if name != "ties":  # there the official code leaves the localisation to an unstable sort
+                assert loss.localisation.item() == pytest.approx(golden["reg"], abs=TOLERANCE[logits.dtype])
+                assert_gradient(error.grad, golden["grad_reg"])

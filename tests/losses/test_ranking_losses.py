@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.cases import case
 from tests.ranking_loops import alrp_loop, ap_loop, rank_sort_loop
 from tests.ranking_results import LOSSES, Result, alrp, ap, assert_same, errors_of, rank_sort, scene
 from utils.losses import alrp_loss, ap_loss, rank_sort_loss
@@ -64,21 +65,23 @@ KINDS = (
 )
 
 
-@pytest.mark.parametrize("delta", [0.5, 1.0, 0.125])
 @pytest.mark.parametrize("kind", KINDS)
 @by_name
-def test_the_papers_loop(name: str, kind: str, delta: float) -> None:
+def test_the_papers_loop(name: str, kind: str) -> None:
     logits, targets = special(kind)
-    expected = by_loop(name, logits, targets, delta)
-    assert_same(LOSSES[name](logits, targets, delta), expected)
-    assert_same(by_loop(name, logits, targets, delta, prune=True), expected)
+    for delta in (0.5, 1.0, 0.125):
+        with case(delta):
+            expected = by_loop(name, logits, targets, delta)
+            assert_same(LOSSES[name](logits, targets, delta), expected)
+            assert_same(by_loop(name, logits, targets, delta, prune=True), expected)
 
 
-@pytest.mark.parametrize("seed", range(20))
 @by_name
-def test_the_papers_loop_on_small_batches(name: str, seed: int) -> None:
-    logits, targets = scene(1 + 3 * seed, seed // 2, seed // 3, seed=seed)
-    assert_same(LOSSES[name](logits, targets, 0.7), by_loop(name, logits, targets, 0.7))
+def test_the_papers_loop_on_small_batches(name: str) -> None:
+    for seed in range(20):
+        logits, targets = scene(1 + 3 * seed, seed // 2, seed // 3, seed=seed)
+        with case(seed):
+            assert_same(LOSSES[name](logits, targets, 0.7), by_loop(name, logits, targets, 0.7))
 
 
 def test_by_hand() -> None:
@@ -143,13 +146,12 @@ NOTHING = {
 }
 
 
-@pytest.mark.parametrize("kind", NOTHING)
 @by_name
-def test_without_positives_the_loss_is_zero_and_attached(name: str, kind: str) -> None:
-    targets = NOTHING[kind]
-    found = LOSSES[name](torch.linspace(-3, 3, len(targets)), targets, 0.5)
-    assert found.parts == [0.0] * len(found.parts)
-    assert all(gradient.shape == targets.shape and not gradient.any() for gradient in found.gradients)
+def test_without_positives_the_loss_is_zero_and_attached(name: str) -> None:
+    for kind, targets in NOTHING.items():
+        found = LOSSES[name](torch.linspace(-3, 3, len(targets)), targets, 0.5)
+        assert found.parts == [0.0] * len(found.parts), kind
+        assert all(gradient.shape == targets.shape and not gradient.any() for gradient in found.gradients), kind
 
 
 @by_name
@@ -187,14 +189,14 @@ def test_scores_that_are_not_numbers_are_not_passed_over(name: str) -> None:
         assert torch.tensor(LOSSES[name](broken, targets, 0.5).parts[:1]).isnan().all()
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @by_name
-def test_half_logits_are_computed_wide(name: str, dtype: torch.dtype) -> None:
+def test_half_logits_are_computed_wide(name: str) -> None:
     logits, targets = scene(2000, 100)
-    half = logits.to(dtype)
-    found, expected = LOSSES[name](half, targets, 0.5), LOSSES[name](half.double(), targets, 0.5)
-    assert found.parts == pytest.approx(expected.parts, abs=1e-6)
-    assert all(gradient.dtype == dtype for gradient in found.gradients)
+    for dtype in (torch.float16, torch.bfloat16):
+        half = logits.to(dtype)
+        found, expected = LOSSES[name](half, targets, 0.5), LOSSES[name](half.double(), targets, 0.5)
+        assert found.parts == pytest.approx(expected.parts, abs=1e-6), dtype
+        assert all(gradient.dtype == dtype for gradient in found.gradients), dtype
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert_same(LOSSES[name](logits, targets, 0.5), LOSSES[name](logits.clone(), targets, 0.5))
 
@@ -214,27 +216,25 @@ def test_float32_is_as_good_as_float64_on_two_million(name: str) -> None:
     assert_same(LOSSES[name](logits, targets, 0.5), wide, tolerance=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("logits", "targets", "delta", "message"),
-    [
+def test_wrong_arguments() -> None:
+    three = torch.zeros(3)
+    for logits, targets, delta, message in (
         (
             torch.zeros(2, 3),
             torch.zeros(2, 3),
             0.5,
             r"Expected float logits .* but got torch.float32 of shape \(2, 3\)",
         ),
-        (torch.zeros(3, dtype=torch.int64), torch.zeros(3), 0.5, r"Expected float logits .* but got torch.int64"),
-        (torch.zeros(3), torch.zeros(4), 0.5, r"Expected (targets|labels) of shape \(3,\), as logits, but got \(4,\)"),
-        (torch.zeros(3), torch.zeros(3), 0.0, "Expected delta above 0 but got 0.0"),
-    ],
-)
-def test_wrong_arguments(logits: Tensor, targets: Tensor, delta: float, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        rank_sort_loss(logits, targets, delta=delta)
-    with pytest.raises(ValueError, match=message):
-        ap_loss(logits, targets, delta=delta)
-    with pytest.raises(ValueError, match=message):
-        alrp_loss(logits, targets, torch.zeros(0), delta=delta)
+        (three.long(), three, 0.5, r"Expected float logits .* but got torch.int64"),
+        (three, torch.zeros(4), 0.5, r"Expected (targets|labels) of shape \(3,\), as logits, but got \(4,\)"),
+        (three, three, 0.0, "Expected delta above 0 but got 0.0"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            rank_sort_loss(logits, targets, delta=delta)
+        with pytest.raises(ValueError, match=message):
+            ap_loss(logits, targets, delta=delta)
+        with pytest.raises(ValueError, match=message):
+            alrp_loss(logits, targets, torch.zeros(0), delta=delta)
 
 
 def test_one_localisation_error_for_each_positive() -> None:

@@ -58,13 +58,9 @@ SETTINGS = [
 ]
 
 
-def label(setting: object) -> str:
-    """A short name for a test id, the same in every run."""
-    if isinstance(setting, dict):
-        return " ".join(str(value) for value in setting.values())
-    if isinstance(setting, float):
-        return f"{setting:.4g}"
-    return getattr(setting, "__name__", str(setting))
+def settings_of(name: str) -> list[dict]:
+    """The settings of one loss, or of the wrappers around others."""
+    return [setting for setting in SETTINGS if setting["name"] == name]
 
 
 def build(setting: dict) -> BoxLoss:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.box_cases import NAMES, SETTINGS, build, has_similarity, label, random_pairs
+from tests.box_cases import NAMES, SETTINGS, build, has_similarity, random_pairs
+from tests.cases import case
 from tests.criterion_scenes import ANCHORS, STRIDES, scene
 from tests.criterion_scenes import build as build_criterion
 from utils.criterion.criterion import Criterion
@@ -15,35 +16,36 @@ from utils.losses import BoxContext, box_loss
 IMAGE_WH = (200.0, 120.0)
 
 
-@pytest.mark.parametrize("setting", SETTINGS, ids=label)
-def test_boxes_in_cells_with_a_stride_cost_what_boxes_in_pixels_cost(setting: dict) -> None:
+def test_boxes_in_cells_with_a_stride_cost_what_boxes_in_pixels_cost() -> None:
     """Rows of three levels in one call, each with its stride."""
-    pred, target = random_pairs(60)
-    stride = torch.tensor([8.0, 16.0, 32.0], dtype=torch.float64).repeat(20)[:, None]
-    in_pixels = build(setting)(pred, target, context=BoxContext(image_wh=IMAGE_WH))
-    in_cells = build(setting)(pred / stride, target / stride, context=BoxContext(stride, IMAGE_WH))
-    assert torch.allclose(in_cells, in_pixels, atol=1e-5)
+    for setting in SETTINGS:
+        with case(setting):
+            pred, target = random_pairs(60)
+            stride = torch.tensor([8.0, 16.0, 32.0], dtype=torch.float64).repeat(20)[:, None]
+            in_pixels = build(setting)(pred, target, context=BoxContext(image_wh=IMAGE_WH))
+            in_cells = build(setting)(pred / stride, target / stride, context=BoxContext(stride, IMAGE_WH))
+            assert torch.allclose(in_cells, in_pixels, atol=1e-5)
 
 
-@pytest.mark.parametrize("setting", [entry for entry in SETTINGS if not build(entry).pixels], ids=label)
-def test_losses_of_ratios_stay_in_cells_to_the_last_bit(setting: dict) -> None:
+def test_losses_of_ratios_stay_in_cells_to_the_last_bit() -> None:
     """Coordinates in cells are near 1, where floats are dense."""
-    pred, target = (boxes.float() for boxes in random_pairs(60))
-    plain = build(setting)(pred, target)
-    assert torch.equal(build(setting)(pred, target, context=BoxContext(12.7, IMAGE_WH)), plain)
+    for setting in (entry for entry in SETTINGS if not build(entry).pixels):
+        with case(setting):
+            pred, target = (boxes.float() for boxes in random_pairs(60))
+            plain = build(setting)(pred, target)
+            assert torch.equal(build(setting)(pred, target, context=BoxContext(12.7, IMAGE_WH)), plain)
 
 
-@pytest.mark.parametrize("name", ["l1", "mpdiou", "nwd", "smooth_l1"])
-def test_wrappers_pass_the_unit_and_the_image_on(name: str) -> None:
+def test_wrappers_pass_the_unit_and_the_image_on() -> None:
     pred, target = random_pairs(30)
     context = BoxContext(16.0, IMAGE_WH)
-    for wrapper in ({"name": "inner", "of": name, "ratio": 1}, {"name": "focaler", "of": name, "d": 0, "u": 1}):
-        assert build(wrapper).pixels
-        assert torch.allclose(
-            build(wrapper)(pred, target, context=context), box_loss(name)(pred, target, context=context)
-        )
-        nested = build({"name": "inner", "of": wrapper, "ratio": 1})
-        assert torch.allclose(nested(pred, target, context=context), box_loss(name)(pred, target, context=context))
+    for name in ("l1", "mpdiou", "nwd", "smooth_l1"):
+        plain = box_loss(name)(pred, target, context=context)
+        for wrapper in ({"name": "inner", "of": name, "ratio": 1}, {"name": "focaler", "of": name, "d": 0, "u": 1}):
+            for setting in (wrapper, {"name": "inner", "of": wrapper, "ratio": 1}):
+                with case(setting):
+                    assert build(setting).pixels
+                    assert torch.allclose(build(setting)(pred, target, context=context), plain)
 
 
 def test_the_divisor_of_mpdiou_and_the_constant_of_nwd_are_pixels() -> None:
@@ -79,21 +81,22 @@ def positives(criterion: Criterion, raw: list, targets: torch.Tensor) -> dict[st
     return seen
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_the_criterion_compares_pixels_of_the_images_at_hand(name: str) -> None:
+def test_the_criterion_compares_pixels_of_the_images_at_hand() -> None:
     """The scene is 128 x 96 pixels, rectangular, and not what image_size says."""
-    raw, targets = scene()
-    seen = positives(build_criterion(loss={"box": name}), raw, targets)
-    assert seen["image_wh"].tolist() == [128, 96]
-    assert set(seen["stride"].flatten().tolist()) <= set(STRIDES) and len(seen["stride"].unique()) > 1
-    # the targets in pixels have the sides of the labels
-    sides = (seen["target"][:, 2:] - seen["target"][:, :2]) * seen["stride"]
-    labelled = targets[:, 4:] * torch.tensor([128.0, 96.0], dtype=targets.dtype)
-    assert (sides[:, None] - labelled).abs().sum(dim=2).min(dim=1).values.max() < 1e-9
-    in_pixels = box_loss(name)(
-        seen["pred"] * seen["stride"], seen["target"] * seen["stride"], context=BoxContext(image_wh=(128, 96))
-    )
-    assert torch.allclose(seen["loss"], in_pixels, atol=1e-4)
+    for name in NAMES:
+        with case(name):
+            raw, targets = scene()
+            seen = positives(build_criterion(loss={"box": name}), raw, targets)
+            assert seen["image_wh"].tolist() == [128, 96]
+            assert set(seen["stride"].flatten().tolist()) <= set(STRIDES) and len(seen["stride"].unique()) > 1
+            # the targets in pixels have the sides of the labels
+            sides = (seen["target"][:, 2:] - seen["target"][:, :2]) * seen["stride"]
+            labelled = targets[:, 4:] * torch.tensor([128.0, 96.0], dtype=targets.dtype)
+            assert (sides[:, None] - labelled).abs().sum(dim=2).min(dim=1).values.max() < 1e-9
+            in_pixels = box_loss(name)(
+                seen["pred"] * seen["stride"], seen["target"] * seen["stride"], context=BoxContext(image_wh=(128, 96))
+            )
+            assert torch.allclose(seen["loss"], in_pixels, atol=1e-4)
 
 
 def test_the_box_part_is_the_mean_of_the_loss_over_the_positives_of_each_level() -> None:
@@ -104,20 +107,16 @@ def test_the_box_part_is_the_mean_of_the_loss_over_the_positives_of_each_level()
     assert seen["part"].item() == pytest.approx(sum(means).item())
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_the_box_similarity_as_objectness_target_is_refused_where_there_is_none(name: str) -> None:
-    raw, targets = scene()
-    if has_similarity(name):
-        out = build_criterion(loss={"box": name, "objectness_target": "box"})(raw, targets)
-        assert torch.isfinite(out.total)
-        return
-    for setting in (name, {"name": "inner", "of": name}):
-        with pytest.raises(UserError, match=rf"objectness_target: box needs .* but {label_of(setting)} is none"):
-            build_criterion(loss={"box": setting, "objectness_target": "box"})
-
-
-def label_of(setting: object) -> str:
-    return setting["name"] if isinstance(setting, dict) else setting
+def test_the_box_similarity_as_objectness_target_is_refused_where_there_is_none() -> None:
+    for name in NAMES:
+        for setting, called in ((name, name), ({"name": "inner", "of": name}, "inner")):
+            with case(setting):
+                settings = {"box": setting, "objectness_target": "box"}
+                if has_similarity(name):
+                    assert torch.isfinite(build_criterion(loss=settings)(*scene()).total)
+                    continue
+                with pytest.raises(UserError, match=rf"objectness_target: box needs .* but {called} is none"):
+                    build_criterion(loss=settings)
 
 
 def test_a_similarity_beyond_1_is_held_at_1_as_target() -> None:
@@ -129,13 +128,14 @@ def test_a_similarity_beyond_1_is_held_at_1_as_target() -> None:
     assert torch.isfinite(out.total)
 
 
-@pytest.mark.parametrize("setting", SETTINGS, ids=label)
-def test_every_setting_trains_and_backs_up_through_the_criterion(setting: dict) -> None:
-    raw, targets = scene()
-    raw = [level.float().requires_grad_() for level in raw]
-    criterion = Criterion(ANCHORS, STRIDES, 3, 128, {"loss": {"box": setting}})
-    for count in (len(targets), 1, 0):
-        out = criterion(raw, targets[:count])
-        out.total.backward()
-        assert torch.isfinite(out.total)
-    assert all(torch.isfinite(level.grad).all() for level in raw)
+def test_every_setting_trains_and_backs_up_through_the_criterion() -> None:
+    for setting in SETTINGS:
+        with case(setting):
+            raw, targets = scene()
+            raw = [level.float().requires_grad_() for level in raw]
+            criterion = Criterion(ANCHORS, STRIDES, 3, 128, {"loss": {"box": setting}})
+            for count in (len(targets), 1, 0):
+                out = criterion(raw, targets[:count])
+                out.total.backward()
+                assert torch.isfinite(out.total)
+            assert all(torch.isfinite(level.grad).all() for level in raw)

@@ -10,18 +10,11 @@ import pytest
 
 from tests.cases import case
 from tests.coco_sets import coco_arrays, pycocotools_evaluation, random_coco
-from tests.golden import FOLDER
+from tests.golden import golden_file
 from utils.errors import UserError
 from utils.metrics import evaluate_coco, read_coco
 
 NUM_SETS = 120
-
-
-def golden(name: str) -> Path:
-    path = FOLDER / name
-    if not path.exists():
-        pytest.skip(f"no golden numbers: {path} does not exist (set GOLDEN_DIR)")
-    return path
 
 
 def assert_close(found: object, expected: object, place: str = "") -> None:
@@ -41,8 +34,8 @@ def assert_close(found: object, expected: object, place: str = "") -> None:
 
 
 def test_golden_numbers_from_files_and_from_their_content():
-    files = golden("eval_gt.json"), golden("eval_dets.json")
-    expected = json.loads(golden("eval_expected.json").read_text())
+    files = golden_file("eval_gt.json"), golden_file("eval_dets.json")
+    expected = json.loads(golden_file("eval_expected.json").read_text())
     found = evaluate_coco(*files)
     assert_close(found, expected)
     assert evaluate_coco(*(json.loads(file.read_text()) for file in files)) == found

@@ -10,7 +10,6 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 FOLDER = Path(os.environ.get("GOLDEN_DIR", Path(__file__).resolve().parents[2] / "shared" / "golden"))
 EXCERPTS = Path(__file__).with_name("data") / "golden"
@@ -40,12 +39,11 @@ def load_cases(file: str) -> dict[str, dict[str, np.ndarray]]:
     return cases
 
 
-def load_case(file: str, case: str) -> dict[str, np.ndarray]:
-    """Arrays of one case by key. Skips where the case is in the full set alone, and that is absent."""
-    cases = load_cases(file)
-    if case not in cases and not (FOLDER / file).exists():
-        pytest.skip(f"{case} is not among the excerpts, and {FOLDER / file} does not exist (set GOLDEN_DIR)")
-    return cases[case]
+def case_names(file: str) -> list[str]:
+    """The cases of a golden file; those of the excerpts at least."""
+    names = [name for name in load_cases(file) if name and "/" not in name]
+    assert {*CASES[file]} <= {*names}, f"{golden_file(file)} lacks cases"
+    return names
 
 
 def main() -> None:

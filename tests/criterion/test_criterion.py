@@ -11,14 +11,12 @@ from torch.nn import functional
 
 from tests.cases import case
 from tests.criterion_scenes import ANCHORS, STRIDES, build, scene
-from tests.golden import load_cases
+from tests.golden import case_names, load_cases
 from utils.boxes import build_anchor_table
 from utils.criterion.criterion import Criterion
 from utils.criterion.matches import cell_boxes
 from utils.errors import UserError
 from utils.losses import BOX_LOSSES, box_loss
-
-CASES = ("v5n_nc3", "v5n_nc80", "tiny_nc1", "v5n_smooth", "v5n_rect", "v5n_empty")
 
 
 def golden_case(name: str, dtype: torch.dtype) -> tuple[dict, Criterion, list[torch.Tensor], torch.Tensor]:
@@ -37,7 +35,9 @@ def golden_case(name: str, dtype: torch.dtype) -> tuple[dict, Criterion, list[to
 
 
 def test_golden_parts_and_gradients() -> None:
-    for name, (dtype, tolerance) in itertools.product(CASES, [(torch.float64, 1e-8), (torch.float32, 1e-5)]):
+    for name, (dtype, tolerance) in itertools.product(
+        case_names("criterion.npz"), [(torch.float64, 1e-8), (torch.float32, 1e-5)]
+    ):
         with case(dtype, tolerance, name):
             arrays, criterion, raw, targets = golden_case(name, dtype)
             out = criterion(raw, targets)
@@ -53,7 +53,7 @@ def test_golden_parts_and_gradients() -> None:
 
 def test_golden_assignment() -> None:
     """Equal as sets: rows of image, anchor, row, column, class, and the box in cells."""
-    for name in CASES:
+    for name in case_names("criterion.npz"):
         with case(name):
             arrays, criterion, raw, targets = golden_case(name, torch.float64)
             grids = [tensor.shape[2:4] for tensor in raw]

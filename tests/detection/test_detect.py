@@ -329,7 +329,7 @@ def test_weights_that_fit_nothing_are_explained(tmp_path: Path, weights: Path) -
         detect.load(tmp_path / "odd.pt")
     del content["cfg"]
     torch.save(content, tmp_path / "bare.pt")
-    with pytest.raises(UserError, match="cfg is missing"):
+    with pytest.raises(UserError, match="--cfg must name the model file"):
         detect.load(tmp_path / "bare.pt")
 
 

@@ -109,7 +109,7 @@ def predict(**options: Unpack[DetectKeywords]) -> list[Result]:
     return results
 
 
-def _size(imgsz: tuple[int, ...] | None, detector: Detector) -> int | tuple[int, int]:
+def _size(imgsz: tuple[int, ...] | None, detector: Detector) -> int | Sequence[int]:
     """The image size: the one or two numbers given, else the detector's own."""
     if imgsz is None:
         log.info("image size: %s, as in training", detector.image_size)

@@ -234,10 +234,12 @@ def start_run(session: Session) -> RunLog:
         run_log.save_settings(config.option_values(), config.hyp.to_mapping())
         if not options.noplots:
             plot_labels(parts.train_set.labels, parts.model.names, config.save_dir / "labels.jpg")
-    num_val = 0 if parts.val_set is None else len(parts.val_set)
+    val_set, _ = parts.validation()
     log.info("%s", settings_text(options.to_mapping() | config.option_values(), config.hyp))
     log.info("%s", describe(parts.model, Path(options.cfg or options.weights).stem))
-    log.info("%s", data_text(config.device, config.autocast_type, len(parts.train_set), num_val, parts.model.names))
+    log.info(
+        "%s", data_text(config.device, config.autocast_type, len(parts.train_set), len(val_set), parts.model.names)
+    )
     log.info("results go to %s", config.save_dir)
     return run_log
 
@@ -283,7 +285,7 @@ def validate_average(session: Session) -> Validation:
     config, parts = session.config, session.parts
     return validate(
         parts.ema.model,
-        parts.val_loader,
+        parts.validation()[1],
         criterion=parts.criterion.evaluate,
         names=parts.model.names,
         device=config.device,
@@ -303,7 +305,7 @@ def save(session: Session, epoch: int, metrics: Metrics | None, improved: bool) 
     """
     options = session.config.options
     periodic = options.save_period > 0 and epoch % options.save_period == 0
-    state = session.checkpoint(epoch, metrics and metrics.to_dict())
+    state = session.checkpoint(epoch, None if metrics is None else metrics.to_dict())
     for file in [*["best.pt"] * improved, *[f"epoch{epoch}.pt"] * periodic, "last.pt"]:
         save_checkpoint(session.config.save_dir / "weights" / file, state)
 
@@ -319,10 +321,11 @@ def finish(session: Session, epochs: int, started: float) -> TrainResult:
     for path in (last, best):
         strip_checkpoint(path)
     model, _ = load_model(best, config.device)
-    output = OutputFiles(save_dir, parts.val_set, plots=not options.noplots)
+    val_set, val_loader = parts.validation()
+    output = OutputFiles(save_dir, val_set, plots=not options.noplots)
     result = validate(
         model,
-        parts.val_loader,
+        val_loader,
         names=model.names,
         device=config.device,
         single_cls=options.single_cls,

@@ -21,7 +21,6 @@ if __name__ == "__main__":  # flags first: --help and a wrong flag need none of 
     GIVEN = CommandParser(ValOptions).given()
 
 import torch
-from torch import nn
 
 from models.loading import class_names, load_networks
 from utils.checkpoint import add_to_checkpoint
@@ -35,7 +34,7 @@ from utils.evaluation.inputs import check_classes, check_options, data_file, ima
 from utils.evaluation.loop import Validation, validate
 from utils.evaluation.report import iou_table, validation_table
 from utils.files import increment_path
-from utils.inference import select_device
+from utils.inference import DetectionNetwork, select_device
 from utils.metrics import Metrics
 from utils.operating_points import (
     KEY,
@@ -65,7 +64,7 @@ class _Job:
     """What :func:`evaluate` was asked for, with everything found and loaded."""
 
     options: ValOptions
-    model: nn.Module
+    model: DetectionNetwork
     description: DataDescription
     device: torch.device
     sizes: tuple[int, ...]
@@ -84,15 +83,22 @@ class _Job:
     def loader(self, imgsz: int, rect: bool = True) -> Loader:
         """Images that are not augmented; in rectangular batches of like aspect ratio, or square."""
         batch_size, stride = self.options.batch_size, max(self.model.stride)
-        shape = {"image_size": imgsz, "rect": rect, "batch_size": batch_size, "stride": stride}
-        pad, single_cls = 0.5 if rect else 0.0, self.options.single_cls
-        dataset = DetectionDataset(self.description, self.split, pad=pad, single_cls=single_cls, **shape)
+        dataset = DetectionDataset(
+            self.description,
+            self.split,
+            image_size=imgsz,
+            rect=rect,
+            batch_size=batch_size,
+            stride=stride,
+            pad=0.5 if rect else 0.0,
+            single_cls=self.options.single_cls,
+        )
         workers, pin_memory = self.options.workers, self.device.type == "cuda"
         return build_loader(dataset, batch_size, workers=workers, pin_memory=pin_memory)
 
     def validate(self, loader: Loader, on_batch: Callable[[ValidatedBatch], None] | None = None) -> Validation:
         """Run the network over the loader, with the thresholds of detection where only its speed matters."""
-        names = class_names(loader.dataset.names)
+        names = class_names(loader.images.names)
         settings = {key: getattr(self.options, key) for key in ("conf_thres", "iou_thres", "max_det", "half")}
         settings |= {"single_cls": self.options.single_cls, "device": self.device}
         settings |= SPEED_SETTINGS if self.options.task == "speed" else {}
@@ -104,7 +110,7 @@ class _Job:
 
     def settings(self) -> dict[str, Any]:
         """What the numbers depend on, as plain data."""
-        shown = {"weights": ", ".join(self.options.weights), "data": str(self.description.file)}
+        shown: dict[str, Any] = {"weights": ", ".join(self.options.weights), "data": str(self.description.file)}
         shown |= {"task": self.options.task, "imgsz": self.sizes[0] if len(self.sizes) == 1 else list(self.sizes)}
         for name in ("batch_size", "conf_thres", "iou_thres", "max_det", "half", "single_cls", "augment", "calibrate"):
             shown[name] = getattr(self.options, name)
@@ -157,17 +163,17 @@ def _prepare(options: ValOptions) -> _Job:
 def _measure(job: _Job) -> Evaluation:
     """Metrics of a split, with everything that was asked for written down."""
     options, loader = job.options, job.loader(job.sizes[0])
-    names = loader.dataset.names
-    log.info("data: %d images, classes: %s", len(loader.dataset), ", ".join(names))
+    names = loader.images.names
+    log.info("data: %d images, classes: %s", len(loader.images), ", ".join(names))
     save_dir = job.make_folder()
     output = OutputFiles(
         save_dir,
-        loader.dataset,
+        loader.images,
         job.stem,
         txt=options.save_txt,
         conf=options.save_conf,
         save_json=options.save_json,
-        published=published_annotations(loader.dataset, job.description, job.split),
+        published=published_annotations(loader.images, job.description, job.split),
         coco_api=options.coco_api,
         plots=options.plots,
     )
@@ -201,7 +207,7 @@ def _study(job: _Job) -> Evaluation:
 def _speed(job: _Job) -> Evaluation:
     """Time the network on square images."""
     loader = job.loader(job.sizes[0], rect=False)
-    shape = min(job.options.batch_size, len(loader.dataset)), 3, job.sizes[0], job.sizes[0]
+    shape = min(job.options.batch_size, len(loader.images)), 3, job.sizes[0], job.sizes[0]
     with torch.no_grad():
         for _ in range(WARM_UP):
             job.model.raw(torch.zeros(shape, device=job.device))

@@ -55,8 +55,11 @@ def save_checkpoint(path: str | Path, state: Mapping[str, Any]) -> None:
     Raises:
         TypeError: another kind of value; the message names its key.
     """
-    header = {"date": datetime.datetime.now().astimezone().isoformat(timespec="seconds"), "git": _git_commit()}
-    header["versions"] = {"python": platform.python_version(), "torch": str(torch.__version__)}
+    header = {
+        "date": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+        "git": _git_commit(),
+        "versions": {"python": platform.python_version(), "torch": str(torch.__version__)},
+    }
     content = {**header, **_plain(state, ""), "format": FORMAT}
     write_atomically(path, functools.partial(torch.save, content))
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import math
 import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from utils import distributed
@@ -15,6 +17,39 @@ from utils.config.choices import AMP_CHOICES
 from utils.errors import UserError, unknown_name
 
 log = logging.getLogger(__name__)
+
+
+class DetectionNetwork(Protocol):
+    """What validation and detection need of a network: an ``nn.Module`` with names, strides, ``raw`` and ``decode``."""
+
+    training: bool
+
+    @property
+    def names(self) -> Mapping[int, str]:
+        """Class index to name."""
+
+    @property
+    def nc(self) -> int:
+        """Number of classes C."""
+
+    @property
+    def stride(self) -> Sequence[int]:
+        """Pixels per cell of each level."""
+
+    def raw(self, images: Tensor) -> list[Tensor]:
+        """Images (B, 3, H, W) in [0, 1] to raw outputs, L x (B, A, H, W, 5 + C)."""
+
+    def decode(self, raw: list[Tensor]) -> Tensor:
+        """Raw outputs to (B, N, 5 + C): x, y, w, h in pixels, objectness and class probabilities."""
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """As of ``nn.Module``."""
+
+    def train(self, mode: bool = True) -> Any:
+        """As of ``nn.Module``."""
+
+    def eval(self) -> Any:
+        """As of ``nn.Module``."""
 
 
 def select_device(text: str = "") -> torch.device:

@@ -106,18 +106,18 @@ def choose_operating_point(
     Raises:
         UserError: a number out of [0, 1], another word, or a checkpoint (or several) without what is asked for.
     """
-    if conf != AUTO:
-        if not isinstance(conf, int | float):
-            raise UserError(f"--conf-thres: expected a number from 0 to 1 or {AUTO!r} but got {conf!r}")
+    if isinstance(conf, int | float):
         check_fractions(conf_thres=conf)
-    if conf != AUTO and calibrate == "none":
-        return OperatingPoint(conf, None, f"confidence threshold {conf:g}")
+        if calibrate == "none":
+            return OperatingPoint(conf, None, f"confidence threshold {conf:g}")
+    elif conf != AUTO:
+        raise UserError(f"--conf-thres: expected a number from 0 to 1 or {AUTO!r} but got {conf!r}")
     flag = f"--calibrate {calibrate}" if calibrate != "none" else f"--conf-thres {AUTO}"
     if len(files) > 1:
         raise UserError(f"{flag}: expected one checkpoint, since thresholds are of its scores, but got {len(files)}")
     points = operating_points(contents[0], files[0], flag)
     calibrations = class_calibrations(points, calibrate)
-    if conf != AUTO:
+    if isinstance(conf, int | float) and calibrations is not None:
         text = f"confidence threshold {conf:g} of scores after {calibrate} calibration"
         return OperatingPoint(scores_of_probability(calibrations, conf), calibrations, text)
     thresholds = _auto_thresholds(points)
@@ -179,7 +179,7 @@ def _score_of_probability(calibration: Mapping[str, Any], probability: float) ->
     low, high = 0.0, 1.0
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
-        if apply_calibration(calibration, middle) > probability:
+        if apply_calibration(calibration, np.array(middle)) > probability:
             high = middle
         else:
             low = middle

@@ -44,7 +44,7 @@ class Sample(NamedTuple):
         labels: (n, 5) float32 rows of class, x, y, w, h (``xywhn`` of ``image``).
         path: file that the (first) image came from.
         geometry: how ``image`` came from that file; None where augmentation mixed several.
-        index: position in the data set.
+        position: in the data set.
         regions: (k, 4) float32 ``xywhn`` of regions to ignore, or None for none.
     """
 
@@ -52,7 +52,7 @@ class Sample(NamedTuple):
     labels: np.ndarray
     path: str
     geometry: ImageGeometry | None
-    index: int
+    position: int
     regions: np.ndarray | None = None
 
 
@@ -62,7 +62,7 @@ class Batch(NamedTuple):
     Attributes:
         images: (B, 3, H, W) uint8, RGB; divide by 255 on the device.
         targets: (M, 6) float32 rows of image (position in the batch), class, x, y, w, h (``xywhn``).
-        paths, geometries, indices: B entries each, as in :class:`Sample`.
+        paths, geometries, indices: B entries each: path, geometry and position of :class:`Sample`.
         regions: (R, 5) float32 rows of image, x, y, w, h (``xywhn``): regions to ignore; None for none.
     """
 
@@ -231,11 +231,11 @@ class ValidatedBatch(NamedTuple):
     """One batch as handed to ``on_batch``.
 
     Attributes:
-        index: number of the batch.
+        number: of the batch, from 0.
         batch: as it came from the loader.
         detections: B detections in pixels of the network input.
     """
 
-    index: int
+    number: int
     batch: Batch
     detections: list[Detections]

@@ -143,7 +143,7 @@ def test_partners_in_mosaics_are_drawn_by_weight_too(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("quad", [False, True])
 def test_a_loader_tells_its_data_set(description, quad: bool) -> None:
-    plain, told, set_by_hand = (weighed_loader(description).dataset for _ in range(3))
+    plain, told, set_by_hand = (weighed_loader(description).images for _ in range(3))
     class_ap = (0.0, 0.99, 0.99)
     build_loader(told, 4, shuffle=True, quad=quad, workers=0).weigh_images(class_ap)
     set_by_hand.set_weights(image_weights(set_by_hand.labels, class_ap))
@@ -261,7 +261,9 @@ def test_a_class_that_validation_lacks_counts_as_the_mean(options: dict, monkeyp
 def test_settings_that_contradict_image_weights(options: dict, caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(UserError, match="--rect fixes which images form a batch, --image-weights samples them anew"):
         train.run(**options, rect=True, image_weights=True)
-    with pytest.raises(UserError, match="--image-weights is not an option of a study: each run would draw images by"):
+    with pytest.raises(
+        UserError, match=r"--image-weights is not an option of study.py train: it samples by a run's own"
+    ):
         study.run(hyps=["hyp.iou.yaml"], seeds=[0], image_weights=True)
     train.run(**options | {"epochs": 1}, noval=True, image_weights=True)
-    assert "without validation images are drawn by class frequency alone" in caplog.text
+    assert "without validation, images are sampled by class frequency alone" in caplog.text

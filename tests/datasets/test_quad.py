@@ -47,7 +47,7 @@ def test_four_samples_laid_out_by_hand() -> None:
         (3, 0.75, 0.625, 0.1, 0.25),
     ]
     np.testing.assert_allclose(quad.labels, expected, atol=1e-7)
-    assert quad.labels.dtype == np.float32 and (quad.path, quad.index) == ("10.jpg", 10)
+    assert quad.labels.dtype == np.float32 and (quad.path, quad.position) == ("10.jpg", 10)
     np.testing.assert_array_equal(samples[0].labels[0, 1:], np.float32(box))
 
 
@@ -113,7 +113,7 @@ def test_an_epoch_takes_every_image_and_fills_the_last_group_with_its_own(descri
     groups = [group for batch in batches for group in batch]
     assert [len(group) for group in groups] == [4] * 6
     whole, (first, second, third, fourth) = [key for group in groups[:5] for key in group], groups[5]
-    assert sorted(key.index for key in [*whole, first, second]) == list(range(22))
+    assert sorted(key.position for key in [*whole, first, second]) == list(range(22))
     assert third == first._replace(repeat=1) and fourth == second._replace(repeat=1)
 
 

@@ -70,7 +70,7 @@ def test_right_answers_give_full_marks(data: Path, image_size: int, batch_size: 
 def test_detections_arrive_in_pixels_of_the_original_image(data: Path) -> None:
     network, loader = OracleNetwork(), make_loader(data, 400)
     found = val.validate(network, loader, names=network.names, device=CPU, progress=False).detections
-    names = [Path(path).stem for path in loader.dataset.paths]
+    names = [Path(path).stem for path in loader.images.paths]
     assert sorted(names) == sorted(SCENES)
     for name, detections in zip(names, found, strict=True):
         expected = boxes_of(name)

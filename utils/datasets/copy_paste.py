@@ -48,7 +48,7 @@ def copy_paste(
 
 def _with_room(boxes: np.ndarray, candidates: np.ndarray) -> np.ndarray:
     """Mask (m,) of the candidates (m, 4) that leave all ``boxes`` (n, 4) and all candidates kept before visible."""
-    free = (_covered(candidates, boxes) < LARGEST_OVERLAP).all(axis=1)
+    free = np.all(_covered(candidates, boxes) < LARGEST_OVERLAP, axis=1)
     among = _covered(candidates, candidates) < LARGEST_OVERLAP
     for index in np.flatnonzero(free):  # each decision depends on those before it
         free[index] = among[index, :index][free[:index]].all()

@@ -26,7 +26,7 @@ from utils.errors import UserError, unknown_name
 from utils.structures import GroundTruth, ImageGeometry, Sample
 
 
-class DetectionDataset(Dataset):
+class DetectionDataset(Dataset[Sample]):
     """Images of a split with their boxes.
 
     ``dataset[epoch, index]`` is a :class:`Sample`; ``dataset[index]`` is that of epoch 0, ``dataset[epoch, index, 1]``
@@ -131,12 +131,12 @@ class DetectionDataset(Dataset):
             self._cumulative_weights = torch.empty(len(self), dtype=torch.float64).share_memory_()
         self._cumulative_weights.copy_(torch.from_numpy(np.cumsum(weights)))
 
-    def __getitem__(self, key: int | tuple[int, int] | tuple[int, int, int]) -> Sample:
-        key = SampleKey(*key) if isinstance(key, tuple) else SampleKey(0, key)
-        if not -len(self) <= key.index < len(self):
-            raise IndexError(f"expected an index below {len(self)} but got {key.index}")
-        key = key._replace(index=key.index % len(self))
-        return self._augmented(key) if self.augment else self._plain(key.index)
+    def __getitem__(self, wanted: int | tuple[int, int] | tuple[int, int, int]) -> Sample:
+        key = SampleKey(*wanted) if isinstance(wanted, tuple) else SampleKey(0, wanted)
+        if not -len(self) <= key.position < len(self):
+            raise IndexError(f"expected an index below {len(self)} but got {key.position}")
+        key = key._replace(position=key.position % len(self))
+        return self._augmented(key) if self.augment else self._plain(key.position)
 
     def _plain(self, index: int) -> Sample:
         image, objects, geometry = self._letterboxed(index, scale_up=False)
@@ -144,11 +144,11 @@ class DetectionDataset(Dataset):
         return Sample(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), labels, self.paths[index], geometry, index, regions)
 
     def _augmented(self, key: SampleKey) -> Sample:
-        index, rng = key.index, sample_rng(self.seed, *key)
+        index, rng = key.position, sample_rng(self.seed, *key)
         if not self.rect and rng.random() < self.hyp.mosaic:
             image, objects = self._mosaic(index, rng)
             if rng.random() < self.hyp.mixup:
-                image, objects = mixup((image, objects), self._mosaic(*self._draw(1, rng), rng), rng)
+                image, objects = mixup((image, objects), self._mosaic(self._draw(1, rng)[0], rng), rng)
         else:
             image, objects, _ = self._letterboxed(index, scale_up=True)
             image, objects = random_perspective(image, objects, image.shape[:2], self.hyp, rng)
@@ -175,7 +175,8 @@ class DetectionDataset(Dataset):
         """The resized image and its objects in its pixels; grey where it cannot be decoded."""
         image = self._pixels[index]
         if image is None:
-            height, width = fit_size(*self.sizes_hw[index].tolist(), self.image_size)
+            own_height, own_width = self.sizes_hw[index].tolist()
+            height, width = fit_size(own_height, own_width, self.image_size)
             image = np.full((height, width, 3), GREY, np.uint8)
             if self.augment:  # nothing to learn there; in validation its objects count as missed
                 return image, Objects.none()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import cv2
 import numpy as np
@@ -35,7 +36,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
         _numbered([sample.labels for sample in samples]),
         tuple(sample.path for sample in samples),
         tuple(sample.geometry for sample in samples),
-        tuple(sample.index for sample in samples),
+        tuple(sample.position for sample in samples),
         _numbered(regions) if any(map(len, regions)) else None,
     )
 
@@ -46,7 +47,7 @@ def _numbered(rows: Sequence[np.ndarray]) -> torch.Tensor:
     return torch.from_numpy(np.concatenate((image, np.concatenate(rows)), axis=1))
 
 
-Quad = tuple[SampleKey, SampleKey, SampleKey, SampleKey]
+Quad = list[SampleKey]  # four
 
 
 class EpochBatches(Sampler[list[SampleKey] | list[Quad]]):
@@ -100,8 +101,8 @@ class EpochBatches(Sampler[list[SampleKey] | list[Quad]]):
                 batch = np.concatenate((batch, items[np.arange(self.world_size - len(batch)) % len(items)]))
             part = np.array_split(batch, self.world_size)[self.rank].tolist()
             if part:
-                quads = [tuple(SampleKey(self.epoch, *key) for key in item) for item in part]
-                yield quads if self.quad else [key for (key,) in quads]
+                items_of_keys = [[SampleKey(self.epoch, *key) for key in item] for item in part]
+                yield items_of_keys if self.quad else [key for (key,) in items_of_keys]
 
     def _items(self) -> np.ndarray:
         """Index and repetition of each sample of the epoch in order, by groups: (items, 1 or 4, 2)."""
@@ -115,17 +116,41 @@ class EpochBatches(Sampler[list[SampleKey] | list[Quad]]):
         return np.stack((order, count_repeats(order)), axis=1).reshape(-1, self._per_item, 2)
 
 
-class Loader(DataLoader):
-    """A ``DataLoader`` of :class:`Batch` that knows its epoch. ``len`` is the number of batches of a whole epoch."""
+class Loader(DataLoader[Any]):
+    """A ``DataLoader`` of :class:`Batch` that knows its epoch. ``len`` is the number of batches of a whole epoch.
+
+    Args:
+        images: the split.
+        batches: which of them make a batch.
+        workers: processes that prepare batches, 0 for none.
+        pin_memory: for a faster way to a GPU.
+
+    Attributes:
+        images: the split, also where batches hold quads of its images.
+    """
+
+    def __init__(self, images: DetectionDataset, batches: EpochBatches, *, workers: int, pin_memory: bool) -> None:
+        super().__init__(
+            QuadDataset(images) if batches.quad else images,
+            batch_sampler=batches,
+            num_workers=workers,
+            collate_fn=collate,
+            worker_init_fn=_init_worker,
+            persistent_workers=workers > 0,
+            prefetch_factor=2 if workers else None,
+            pin_memory=pin_memory,
+            generator=torch.Generator(),  # its own: the loader must not draw from the global one
+        )
+        self.images, self._batches = images, batches
 
     @property
     def enlargement(self) -> int:
         """Side of its images in units of the data set's: 2 for quads, else 1. Its square is the images behind each."""
-        return 2 if self.batch_sampler.quad else 1
+        return 2 if self._batches.quad else 1
 
     def set_epoch(self, epoch: int, first_batch: int = 0) -> None:
         """Choose the order and the augmentations of the next pass, and how many batches of it to skip."""
-        self.batch_sampler.epoch, self.batch_sampler.first_batch = epoch, first_batch
+        self._batches.epoch, self._batches.first_batch = epoch, first_batch
 
     def weigh_images(self, class_ap: Sequence[float]) -> None:
         """In the next passes draw images, and their partners in mosaics, with replacement by :func:`image_weights`.
@@ -133,9 +158,9 @@ class Loader(DataLoader):
         Args:
             class_ap: C values in [0, 1], the AP of each class at the last validation, 0 before it.
         """
-        weights = image_weights(self.dataset.labels, class_ap)
-        self.batch_sampler.weights = weights
-        self.dataset.set_weights(weights)
+        weights = image_weights(self.images.labels, class_ap)
+        self._batches.weights = weights
+        self.images.set_weights(weights)
 
 
 def build_loader(
@@ -182,17 +207,7 @@ def build_loader(
         world_size=world_size,
     )
     workers = min(workers, os.cpu_count() or 1, len(batches))
-    return Loader(
-        QuadDataset(dataset) if quad else dataset,
-        batch_sampler=batches,
-        num_workers=workers,
-        collate_fn=collate,
-        worker_init_fn=_init_worker,
-        persistent_workers=workers > 0,
-        prefetch_factor=2 if workers else None,
-        pin_memory=pin_memory,
-        generator=torch.Generator(),  # its own: the loader must not draw from the global one
-    )
+    return Loader(dataset, batches, workers=workers, pin_memory=pin_memory)
 
 
 def check_batch_size(name: str, batch_size: int, world_size: int, quad: bool) -> None:

@@ -69,8 +69,8 @@ def warp_objects(objects: Objects, matrix: np.ndarray, size_hw: tuple[int, int],
     """
     if len(objects.classes) == 0:
         return objects
-    corners = objects.boxes[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 2)
-    corners = _warp_points(corners, matrix).reshape(-1, 4, 2)
+    points = objects.boxes[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 2)
+    corners = _warp_points(points, matrix).reshape(-1, 4, 2)
     boxes = np.concatenate((corners.min(axis=1), corners.max(axis=1)), axis=1)
     polygons = Polygons(_warp_points(objects.polygons.points, matrix), objects.polygons.owner)
     warped = Objects(objects.classes, boxes, polygons).clip(*size_hw)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import os
 import shutil
 from collections import OrderedDict
@@ -131,7 +132,7 @@ class PixelStore:
             return list(tqdm(images, desc=f"reading {what}", total=total, disable=quiet, leave=False))
 
     def _fits(self, free: int, what: str) -> bool:
-        areas = [h * w for h, w in (fit_size(*size, self._image_size) for size in self._sizes_hw.tolist())]
+        areas = [math.prod(fit_size(height, width, self._image_size)) for height, width in self._sizes_hw.tolist()]
         needed = int(3 * sum(areas) * MARGIN)
         if needed > free:
             LOGGER.warning("images are not cached: %.1f GB of %s needed, %.1f GB free", needed / 1e9, what, free / 1e9)

@@ -16,7 +16,7 @@ from utils.structures import Sample
 QUAD = 4  # samples that stand behind one
 
 
-class QuadDataset(Dataset):
+class QuadDataset(Dataset[Sample]):
     """Groups of four samples of a data set, each as one sample of twice its height and width.
 
     ``quads[k1, k2, k3, k4]`` with four keys of the data set lays their samples out two by two, or enlarges the first
@@ -24,13 +24,10 @@ class QuadDataset(Dataset):
 
     Args:
         dataset: with augmentation; the samples of a group must have one shape.
-
-    Attributes:
-        labels: those of ``dataset``, image by image.
     """
 
     def __init__(self, dataset: DetectionDataset) -> None:
-        self._dataset, self.labels = dataset, dataset.labels
+        self._dataset = dataset
 
     def __len__(self) -> int:
         return -(-len(self._dataset) // QUAD)
@@ -39,10 +36,6 @@ class QuadDataset(Dataset):
         if keyed_rng(Stream.QUAD, self._dataset.seed, *keys[0]).random() < 0.5:
             return enlarge(self._dataset[keys[0]])
         return lay_out([self._dataset[key] for key in keys])
-
-    def set_weights(self, weights: np.ndarray) -> None:
-        """See :meth:`DetectionDataset.set_weights`."""
-        self._dataset.set_weights(weights)
 
 
 def enlarge(sample: Sample) -> Sample:
@@ -71,6 +64,6 @@ def lay_out(samples: Sequence[Sample]) -> Sample:
         laid_out([sample.labels for sample in samples]),
         samples[0].path,
         None,
-        samples[0].index,
+        samples[0].position,
         laid_out(regions) if any(map(len, regions)) else None,
     )

@@ -30,12 +30,12 @@ class SampleKey(NamedTuple):
 
     Attributes:
         epoch: from 0.
-        index: position in the data set.
+        position: in the data set.
         repeat: how often the position came before in the epoch.
     """
 
     epoch: int
-    index: int
+    position: int
     repeat: int = 0
 
 

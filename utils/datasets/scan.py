@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import logging
 import os
@@ -11,7 +10,7 @@ import zipfile
 from collections.abc import Sequence
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
@@ -243,7 +242,7 @@ def _size_and_time(file: str) -> bytes:
     return f"{status.st_size} {status.st_mtime_ns} ".encode()
 
 
-def _save(file: io.BufferedIOBase, scanned: ScannedSplit, key: str) -> None:
+def _save(file: BinaryIO, scanned: ScannedSplit, key: str) -> None:
     text = json.dumps({"key": key, "paths": scanned.paths, "report": scanned.report._asdict()})
     masks = [mask.encode() for masks in scanned.masks or () for mask in masks]
     # not compressed: COCO's outlines would take longer to unpack than to read

@@ -8,6 +8,7 @@ background of greyish ones: a small network learns the kinds in minutes, and spe
 from __future__ import annotations
 
 import colorsys
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -101,7 +102,8 @@ def draw_scene(height: int, width: int, names: Sequence[str], rng: np.random.Gen
     mean = image.mean(axis=(0, 1))
     front = np.full((height, width), -1)  # which figure is seen at each pixel
     areas: list[float] = []
-    classes, boxes = [], []
+    classes: list[int] = []
+    boxes: list[np.ndarray] = []
     wanted = rng.integers(FEWEST, MOST, endpoint=True)
     for _ in range(TRIES):
         if len(classes) == wanted:
@@ -120,7 +122,7 @@ def draw_scene(height: int, width: int, names: Sequence[str], rng: np.random.Gen
         if (visible < LEAST_VISIBLE).any():
             continue
         hue = (chosen + rng.uniform(-HUE_SPREAD, HUE_SPREAD)) / len(names)
-        image[window] += alpha[..., None] * (_texture(*alpha.shape, hue, mean, rng) - image[window])
+        image[window] += alpha[..., None] * (_texture(alpha.shape[0], alpha.shape[1], hue, mean, rng) - image[window])
         front, areas = covering, total
         classes.append(chosen)
         boxes.append(box)
@@ -163,7 +165,8 @@ def _background(height: int, width: int, rng: np.random.Generator) -> np.ndarray
     grey = rng.uniform(60, 195)
     coarse = rng.normal(grey + rng.uniform(-18, 18, 3), 16, (4, 4, 3))
     fine = rng.normal(0, 8, (12, 12, 3))
-    image = sum(cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC) for noise in (coarse, fine))
+    clouds = (cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC) for noise in (coarse, fine))
+    image = functools.reduce(np.add, clouds)
     for _ in range(rng.integers(4)):
         ends = rng.uniform((0, 0), (width, height), (2, 2)).astype(int).tolist()
         cv2.line(image, ends[0], ends[1], rng.uniform(0, 255, 3).tolist(), 1, cv2.LINE_8)

@@ -10,14 +10,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from models.loading import load_networks
 from utils.datasets.letterbox import letterbox
 from utils.detection.result import Result
 from utils.detection.sources import Frame, Source, frames_of
 from utils.errors import UserError, unknown_name
-from utils.inference import DEFAULT_IMAGE_SIZE, Stopwatch, decoding_type, select_device
+from utils.inference import DEFAULT_IMAGE_SIZE, DetectionNetwork, Stopwatch, decoding_type, select_device
 from utils.metrics import apply_class_calibrations
 from utils.operating_points import choose_operating_point
 from utils.postprocess import best_score, non_max_suppression, scale_boxes
@@ -40,7 +39,7 @@ class Detector:
             None shows them as they are. See ``utils.operating_points``.
     """
 
-    network: nn.Module
+    network: DetectionNetwork
     names: Mapping[int, str]
     conf: float | Sequence[float] = 0.25
     iou: float = 0.45
@@ -48,7 +47,7 @@ class Detector:
     agnostic: bool = False
     multi_label: bool = False
     max_det: int = 1000
-    image_size: int | tuple[int, int] = DEFAULT_IMAGE_SIZE
+    image_size: int | Sequence[int] = DEFAULT_IMAGE_SIZE
     half: bool = False
     calibrations: Sequence[Mapping[str, Any]] | None = None
 
@@ -58,7 +57,7 @@ class Detector:
         conf = f"{self.conf:g}" if isinstance(self.conf, int | float) else "of each class"
         return f"Detector({network} of {len(self.names)} classes on {device}, {self.image_size} pixels, conf {conf})"
 
-    def __call__(self, source: Source | Sequence[Source], imgsz: int | tuple[int, int] | None = None) -> list[Result]:
+    def __call__(self, source: Source | Sequence[Source], imgsz: int | Sequence[int] | None = None) -> list[Result]:
         """Detect in every picture of a source.
 
         Args:
@@ -73,7 +72,7 @@ class Detector:
         return list(self.stream(source, imgsz))
 
     def stream(
-        self, source: Source | Sequence[Source], imgsz: int | tuple[int, int] | None = None, vid_stride: int = 1
+        self, source: Source | Sequence[Source], imgsz: int | Sequence[int] | None = None, vid_stride: int = 1
     ) -> Iterator[Result]:
         """As calling, one result at a time: for long videos and cameras. Uses every ``vid_stride``-th frame."""
         if self.classes is not None and not len(self.classes):

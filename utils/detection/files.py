@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 
 from utils.detection.result import Result
+from utils.detection.sources import LIVE_FPS
 from utils.errors import UserError
 from utils.label_files import FileStems, label_rows, write_labels
 
@@ -53,7 +54,7 @@ class DetectionFiles:
     ) -> None:
         self.media, self.save_csv, self.crop, self.view = media, save_csv, crop, view
         self.txt, self.conf, self.pixel_corners = txt, conf, pixel_corners
-        self.drawing = {"line_thickness": line_thickness, "hide_labels": hide_labels, "hide_conf": hide_conf}
+        self.line_thickness, self.hide_labels, self.hide_conf = line_thickness, hide_labels, hide_conf
         self.vid_stride = vid_stride
         self.save_dir: Path | None = None
         self._make_folder = make_folder
@@ -74,30 +75,36 @@ class DetectionFiles:
 
     def add(self, result: Result) -> bool:
         """Write one result; False once the user closed the window with q or Esc."""
-        if self.save_dir is None and (self.media or self.txt or self.save_csv or self.crop):
-            self.save_dir = self._make_folder()
+        if self.media or self.txt or self.save_csv or self.crop:
+            self._folder()
         source_stem = self._stems.stem(result.source_stem, result.path, is_video=result.number is not None)
         stem = result.stem_below(source_stem)
         if self.txt:
             rows = label_rows(result.detections, result.original_hw, self.conf, self.pixel_corners)
-            write_labels(self.save_dir / "labels" / f"{stem}.txt", rows)
+            write_labels(self._folder() / "labels" / f"{stem}.txt", rows)
         if self.save_csv:
             self._write_table(result, stem)
         if self.crop:
-            result.crop(self.save_dir / "crops", stem)
+            result.crop(self._folder() / "crops", stem)
         if not (self.media or self.view):
             return True
-        picture = result.plot(**self.drawing)
+        picture = result.plot(self.line_thickness, self.hide_labels, self.hide_conf)
         if self.media and result.number is None:
-            result.save(self.save_dir, stem, picture)
+            result.save(self._folder(), stem, picture)
         elif self.media:
             self._video(result, source_stem, picture).write(picture)
         return not self.view or _show(result, picture)
 
+    def _folder(self) -> Path:
+        """The folder of the run, made when it is first needed."""
+        if self.save_dir is None:
+            self.save_dir = self._make_folder()
+        return self.save_dir
+
     def _write_table(self, result: Result, stem: str) -> None:
         """Append to ``predictions.csv``. Images are named with their suffix, frames by video and number."""
         if self._table is None:
-            self._table = (self.save_dir / "predictions.csv").open("w", encoding="utf-8", newline="")
+            self._table = (self._folder() / "predictions.csv").open("w", encoding="utf-8", newline="")
             csv.writer(self._table).writerow(("Image Name", "Prediction", "Confidence"))
         image = stem if result.number is not None else stem + Path(result.path).suffix
         _, scores, classes = result.detections
@@ -106,10 +113,10 @@ class DetectionFiles:
 
     def _video(self, result: Result, stem: str, picture: np.ndarray) -> cv2.VideoWriter:
         if result.path not in self._videos:
-            file = self.save_dir / f"{stem}.mp4"
+            file = self._folder() / f"{stem}.mp4"
             size = picture.shape[1], picture.shape[0]
             writer = cv2.VideoWriter(
-                str(file), cv2.VideoWriter.fourcc(*"mp4v"), max(result.fps / self.vid_stride, 1), size
+                str(file), cv2.VideoWriter.fourcc(*"mp4v"), max((result.fps or LIVE_FPS) / self.vid_stride, 1), size
             )
             if not writer.isOpened():
                 raise UserError(f"{file}: this OpenCV cannot write mp4 videos; use --nosave, or --save-txt alone")

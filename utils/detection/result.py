@@ -169,7 +169,8 @@ class Result:
         xywh[:, 2:] = xywh[:, 2:] * CROP_GAIN + CROP_BORDER
         low, high = xywh[:, :2] - xywh[:, 2:] / 2, xywh[:, :2] + xywh[:, 2:] / 2
         corners = clip_boxes(torch.cat((low, high), dim=1), *self.original_hw).round().int().tolist()
-        image, counts, written = self.image, Counter(), []
+        image, written = self.image, []
+        counts: Counter[str] = Counter()
         for (left, top, right, bottom), index in zip(corners, self.xyxy[:, 5].int().tolist(), strict=True):
             name = _as_file_name(self.names[index])
             counts[name] += 1

@@ -95,7 +95,7 @@ def _tensor_pixels(images: Tensor) -> list[np.ndarray]:
     return list(np.ascontiguousarray(batch.to("cpu", torch.uint8).permute(0, 2, 3, 1).flip(-1).numpy()))
 
 
-def find_media(source: str | Path | int) -> list[str | Path | int]:
+def find_media(source: str | Path | int) -> Sequence[str | Path | int]:
     """Resolve what a user names to files, stream addresses and camera numbers.
 
     Args:
@@ -137,11 +137,11 @@ def read_media(media: Iterable[str | Path | int], vid_stride: int = 1) -> Iterat
         media: as :func:`find_media` returns them. Streams and cameras come last, together, a frame of each in turn.
         vid_stride: use every k-th frame of videos and streams.
     """
-    live = []
+    live: list[str | Path | int] = []
     for item in media:
         if isinstance(item, int) or str(item).lower().startswith(STREAM_SCHEMES):
             live.append(item)
-        elif item.suffix.lower() in VIDEO_SUFFIXES:
+        elif Path(item).suffix.lower() in VIDEO_SUFFIXES:
             yield from _read_videos([item], vid_stride)
         elif (image := read_image(str(item))) is not None:
             yield Frame(image, str(item))
@@ -194,7 +194,7 @@ def _known_file(path: Path) -> Path:
     return path
 
 
-def _listed_media(list_file: Path) -> list[str | Path | int]:
+def _listed_media(list_file: Path) -> Sequence[str | Path | int]:
     found: list[str | Path | int] = []
     try:
         lines = list_file.read_text(encoding="utf-8-sig").splitlines()

@@ -14,7 +14,7 @@ from utils.label_files import FileStems, category_ids, json_rows
 from utils.structures import Detections
 
 
-def ids_of_images(dataset: DetectionDataset) -> list[int] | list[str]:
+def ids_of_images(dataset: DetectionDataset) -> Sequence[int | str]:
     """An id for each image of a data set: that of its labels where they have one, else as :func:`image_ids`."""
     return image_ids(dataset.paths) if dataset.image_ids is None else dataset.image_ids
 

@@ -63,7 +63,7 @@ class OutputFiles:
 
     def add(self, done: ValidatedBatch) -> None:
         """Take one batch; to be given to ``val.validate`` as ``on_batch``."""
-        if self.plots and done.index < NUM_PLOTTED_BATCHES:
+        if self.plots and done.number < NUM_PLOTTED_BATCHES:
             self._first_batches.append(done)
 
     def finish(self, detections: Sequence[Detections], evaluator: DetectionEvaluator, metrics: Metrics) -> None:
@@ -87,8 +87,8 @@ class OutputFiles:
         for index, batch, found in self._first_batches:
             stem, labels = self.save_dir / f"val_batch{index}", batch.targets
             plot_batch(batch.images, labels, Path(f"{stem}_labels.jpg"), names, batch.paths)
-            shown = {"conf_thres": thresholds, "beside": labels}
-            plot_batch(batch.images, found, Path(f"{stem}_pred.jpg"), names, batch.paths, **shown)
+            file = Path(f"{stem}_pred.jpg")
+            plot_batch(batch.images, found, file, names, batch.paths, conf_thres=thresholds.tolist(), beside=labels)
 
     def _write_labels(self, detections: Sequence[Detections]) -> None:
         stems = FileStems()

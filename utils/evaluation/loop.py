@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from utils.config.console import images_bar
 from utils.datasets import DetectionDataset, Loader
 from utils.evaluation.budget import ClassBudget
 from utils.evaluation.coco_json import ids_of_images
-from utils.inference import Stopwatch, decoding_type, to_network_input
+from utils.inference import DetectionNetwork, Stopwatch, decoding_type, to_network_input
 from utils.metrics import DetectionEvaluator, Metrics
 from utils.postprocess import best_per_class, scale_boxes
 from utils.structures import Detections, LossOutput, Predictions, ValidatedBatch
@@ -40,7 +40,7 @@ class Validation(NamedTuple):
 
 @torch.no_grad()  # not inference_mode: tables cached here by model or criterion must serve the next training step
 def validate(
-    model: nn.Module,
+    model: DetectionNetwork,
     loader: Loader,
     *,
     names: Mapping[int, str],
@@ -73,9 +73,10 @@ def validate(
         on_batch: called with each finished batch.
     """
     found: dict[int, Detections] = {}
-    budget = ClassBudget(len(names), max(BUDGET, 10 * len(loader.dataset)))
-    watch, losses = Stopwatch(device), {}
-    bar = images_bar(len(loader.dataset), "validating", progress)
+    budget = ClassBudget(len(names), max(BUDGET, 10 * len(loader.images)))
+    watch = Stopwatch(device)
+    losses: dict[str, float] = {}
+    bar = images_bar(len(loader.images), "validating", progress)
     half_type = torch.float16 if device.type == "cuda" else torch.bfloat16
     was_training = model.training
     model.eval()
@@ -112,11 +113,11 @@ def validate(
     speed_ms = {section: 1000 * seconds / per_image for section, seconds in watch.seconds.items()}
     detections = [budget.keep(found[row]) for row in sorted(found)]
     losses = {name: total / per_image for name, total in losses.items()}
-    evaluator = _evaluator(loader.dataset, names, detections)
+    evaluator = _evaluator(loader.images, names, detections)
     return Validation(evaluator.compute(), losses, speed_ms, detections, evaluator)
 
 
-def _decoded_one_by_one(model: nn.Module, raw: Sequence[Tensor], single_cls: bool) -> Iterator[Tensor]:
+def _decoded_one_by_one(model: DetectionNetwork, raw: Sequence[Tensor], single_cls: bool) -> Iterator[Tensor]:
     """Predictions (1, N, 5 + C) of each image in turn: all at once they would take gigabytes in float64."""
     dtype = decoding_type(raw[0].device)
     for image in range(len(raw[0])):

@@ -24,9 +24,9 @@ def validation_table(metrics: Metrics, per_class: bool = False) -> str:
     titles = "".join(f"{title:>{_width(title)}}" for title in COLUMNS)
     lines = [f"{'Class':>{width}}{'Images':>8}{'Instances':>11}{titles}"]
     counts = metrics.num_images, int(metrics.num_instances.sum())
-    overall = (metrics.precision, metrics.recall, metrics.map50, metrics.map)
-    overall += tuple(metrics.ap_at(iou) for iou in (0.75, 0.80, 0.90))
-    overall += (metrics.olrp, metrics.olrp_localisation, metrics.olrp_false_positive, metrics.olrp_false_negative)
+    overall = [metrics.precision, metrics.recall, metrics.map50, metrics.map]
+    overall += [metrics.ap_at(iou) for iou in (0.75, 0.80, 0.90)]
+    overall += [metrics.olrp, metrics.olrp_localisation, metrics.olrp_false_positive, metrics.olrp_false_negative]
     lines.append(_row("all", width, counts, (*overall, math.nan)))
     columns = _class_columns(metrics)
     for index in present:

@@ -101,7 +101,7 @@ def _draw_curves(axes: Axes, x: np.ndarray, curves: np.ndarray, labels: Sequence
     named = len(present) <= MAX_NAMED
     for index in present:
         colour = tuple(channel / 255 for channel in reversed(class_colour(int(index)))) if named else "0.8"
-        axes.plot(x, curves[index], linewidth=1.2, color=colour, label=labels[index] if named else None)
+        axes.plot(x, curves[index], linewidth=1.2, color=colour, label=labels[int(index)] if named else None)
     if len(present) != 1:
         mean = curves[present].mean(axis=0) if len(present) else np.zeros(len(x))
         axes.plot(x, mean, linewidth=2.5, color="black", label=mean_label)

@@ -97,7 +97,7 @@ def plot_results(csv_path: str | Path, path: str | Path) -> None:
             line_width = max(1.0, 2.4 - 0.7 * position)
             axes.plot(drawn["epoch"], drawn[column], marker=".", markersize=4, linewidth=line_width, label=label)
         axes.set(title=title, xlabel="epoch", xlim=(results["epoch"].min() - 0.5, results["epoch"].max() + 0.5))
-        highest = results[[column for _, column in curves]].max(axis=None)
+        highest = float(results[[column for _, column in curves]].to_numpy(dtype=np.float64, na_value=-math.inf).max())
         is_share = title in ("precision and recall", "mean average precision", OLRP_PANEL)
         axes.set_ylim(0, 1 if is_share else 1.08 * highest if 0 < highest < math.inf else None)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))

@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from scipy.cluster.vq import kmeans
-from torch import Tensor, nn
+from torch import Tensor
 
+from models import DetectionModel
 from utils.datasets.dataset import DetectionDataset
 from utils.datasets.randomness import Stream, keyed_rng
 
@@ -113,12 +114,18 @@ def auto_anchor(
 
 
 def fit_anchors(
-    model: nn.Module, dataset: DetectionDataset, image_size: int, anchor_t: float, *, seed: int = 0, keep: bool = False
+    model: DetectionModel,
+    dataset: DetectionDataset,
+    image_size: int,
+    anchor_t: float,
+    *,
+    seed: int = 0,
+    keep: bool = False,
 ) -> str:
     """Check the anchors of a detector against a data set, replace them where that fits better, and say what was done.
 
     Args:
-        model: has ``anchors_px``, ``set_anchors_px`` and ``anchors_missing``; missing ones are computed in any case.
+        model: missing anchors are computed in any case.
         dataset, image_size, anchor_t, seed: as in :func:`auto_anchor`.
         keep: leave anchors that exist as they are, however they fit.
     """

@@ -17,6 +17,7 @@ from utils.config.hyperparameters import Hyperparameters
 from utils.criterion.build import anchor_ratio_limit
 from utils.criterion.criterion import Criterion
 from utils.datasets import DataDescription, DetectionDataset, Loader, build_loader
+from utils.datasets.pixels import CacheKind
 from utils.files import increment_path
 from utils.inference import autocast_type, fitting_image_size
 from utils.training.anchors import fit_anchors
@@ -109,7 +110,7 @@ def _datasets(
         rect=options.rect,
         batch_size=options.batch_size,
         stride=stride,
-        cache=None if options.cache == "val" else options.cache,
+        cache=_cache_of(options.cache, "train"),
         single_cls=options.single_cls,
         seed=options.seed,
     )
@@ -123,11 +124,18 @@ def _datasets(
         batch_size=2 * options.batch_size // distributed.world_size(),
         stride=stride,
         pad=0.5,
-        cache="ram" if options.cache == "val" else options.cache,
+        cache=_cache_of(options.cache, "val"),
         single_cls=options.single_cls,
         seed=options.seed,
     )
     return train_set, val_set
+
+
+def _cache_of(choice: str | None, split: str) -> CacheKind:
+    """What --cache means for a split."""
+    if choice == "val":
+        return "ram" if split == "val" else None
+    return "disk" if choice == "disk" else "ram" if choice == "ram" else None
 
 
 def _loaders(

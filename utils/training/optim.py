@@ -5,11 +5,12 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from models import DetectionModel
 from utils.config.choices import OPTIMIZERS
 from utils.config.hyperparameters import Hyperparameters
 from utils.errors import UserError, unknown_name
@@ -17,10 +18,14 @@ from utils.errors import UserError, unknown_name
 NOMINAL_BATCH_SIZE = 64
 LEAST_WARMUP_ITERATIONS = 100
 
+ModelT = TypeVar("ModelT", bound=nn.Module)
+
 
 def parameter_groups(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter], list[nn.Parameter]]:
     """Trainable parameters as biases, weights that decay, and weights of norms."""
-    biases, weights, norms = [], [], []
+    biases: list[nn.Parameter] = []
+    weights: list[nn.Parameter] = []
+    norms: list[nn.Parameter] = []
     norm_types = tuple(kind for name, kind in vars(nn).items() if "Norm" in name and isinstance(kind, type))
     for module in model.modules():
         for name, parameter in module.named_parameters(recurse=False):
@@ -105,7 +110,7 @@ class Schedule:
         return full_accumulation(self.batch_size)
 
 
-class ModelEMA:
+class ModelEMA(Generic[ModelT]):
     """Exponential moving average of weights and buffers, with a decay that grows from 0 towards its limit.
 
     Args:
@@ -114,7 +119,7 @@ class ModelEMA:
         tau: updates until the decay has reached 63 % of its limit.
     """
 
-    def __init__(self, model: nn.Module, decay: float = 0.9999, tau: float = 2000.0) -> None:
+    def __init__(self, model: ModelT, decay: float = 0.9999, tau: float = 2000.0) -> None:
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
         self.decay, self.tau, self.updates = decay, tau, 0
 
@@ -155,7 +160,7 @@ def restore_gradients(model: nn.Module, gradients: Mapping[str, Tensor]) -> None
         parameters[name].grad = gradient.to(parameters[name]).clone()
 
 
-def freeze(model: nn.Module, rows: Sequence[int]) -> None:
+def freeze(model: DetectionModel, rows: Sequence[int]) -> None:
     """Stop training rows of a network: one number n freezes rows 0 to n-1, several numbers exactly these rows.
 
     Batch norms go on following their inputs, as in YOLOv5.

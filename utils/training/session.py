@@ -64,7 +64,7 @@ class RunParts:
 
     model: DetectionModel
     network: nn.Module
-    ema: ModelEMA
+    ema: ModelEMA[DetectionModel]
     criterion: Criterion
     optimizer: torch.optim.Optimizer
     schedule: Schedule
@@ -73,6 +73,11 @@ class RunParts:
     val_set: DetectionDataset | None
     train_loader: Loader
     val_loader: Loader | None
+
+    def validation(self) -> tuple[DetectionDataset, Loader]:
+        """Images and batches to validate on, in the main process."""
+        assert self.val_set is not None and self.val_loader is not None, "only the main process validates"
+        return self.val_set, self.val_loader
 
 
 @dataclasses.dataclass

@@ -166,8 +166,8 @@ def _box(element: ElementTree.Element, size_hw: tuple[int, int]) -> tuple[float,
     """
     texts = [element.findtext(f"bndbox/{side}") for side in SIDES]
     try:
-        x1, y1, x2, y2 = (float(text) for text in texts)
-    except (TypeError, ValueError):
+        x1, y1, x2, y2 = (float(text or "") for text in texts)
+    except ValueError:
         raise ValueError(f"expected numbers for {', '.join(SIDES)} but got {texts}") from None
     if not all(map(math.isfinite, (x1, y1, x2, y2))):
         raise ValueError(f"expected finite numbers for {', '.join(SIDES)} but got {texts}")

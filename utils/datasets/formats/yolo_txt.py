@@ -61,7 +61,7 @@ def read_yolo_labels(image_path: str, size_hw: tuple[int, int], names: Sequence[
         return background(found=True)
     problems: list[str] = []
     are_polygons = any(len(columns) > 6 for _, columns in rows)
-    parsed = {}  # keyed by value: a repeated line changes nothing
+    parsed: dict[tuple[float, ...], int] = {}  # keyed by value: a repeated line changes nothing
     for number, columns in rows:
         try:
             values = _parse(columns, are_polygons)
@@ -79,7 +79,7 @@ def read_yolo_labels(image_path: str, size_hw: tuple[int, int], names: Sequence[
             for row, number in parsed.items()
             if len(row) == 5
         ]
-    empty = (labels[:, 3:] <= 0).any(axis=1)
+    empty = np.any(labels[:, 3:] <= 0, axis=1)
     if empty.any():
         numbers = np.array(list(parsed.values()))[empty]
         problems += [f"{path}:{number}: the object has no width or height; the row is left out" for number in numbers]

@@ -67,11 +67,12 @@ def test_messages_appear_from_wherever_the_command_is_called(tmp_path: Path):
     (tmp_path / "link").symlink_to(ROOT)
     for called in (os.path.relpath(ROOT, tmp_path / "beside"), "../link", str(tmp_path / "link")):
         code = (
-            f"import sys; sys.path.insert(0, {called!r})\n"
+            f"import logging, sys; sys.path.insert(0, {called!r})\n"
             "from utils.config.console import setup_logging\n"
-            "from utils.inference import fitting_image_size\n"
-            "setup_logging(); fitting_image_size(33, 32)\n"
-            "import utils.datasets.scan as scan; scan.LOGGER.info('from inside')"
+            "import utils.errors as own\n"
+            "setup_logging()\n"
+            "record = logging.LogRecord('own', logging.INFO, own.__file__, 1, 'from inside', (), None)\n"
+            "logging.getLogger().handle(record)"
         )
         done = subprocess.run(
             [sys.executable, "-c", code], cwd=tmp_path / "beside", capture_output=True, text=True, timeout=120

@@ -1,4 +1,4 @@
-"""How large each box loss and its gradient are at the start of training, against ciou: what a fair box gain must undo.
+"""How large each box loss and its gradient are at the start of training, relative to ciou: to choose a fair box gain.
 
 python -m benchmarks.loss_magnitudes            # images of 640 pixels
 python -m benchmarks.loss_magnitudes --img 320

@@ -1,4 +1,4 @@
-"""What a ranking loss costs in a training step: time beside that of the network, and memory.
+"""What a ranking loss costs in a training step: its time as a share of the step, and its memory.
 
 python -m benchmarks.ranking_step                                    # yolov5n, 640 pixels, 16 images, 14 objects each
 python -m benchmarks.ranking_step --classes 80 --hyps hyp.rs.yaml    # 32 million joint scores

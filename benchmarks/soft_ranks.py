@@ -1,11 +1,11 @@
-"""What the constant of `regularization: relative` trades: gradients that are alive against soft ranks that are ranks.
+"""The constant of `regularization: relative`: a larger one leaves more values a gradient, a smaller one ranks better.
 
 python -m benchmarks.soft_ranks
 
-Random scores and IoUs of the kinds that a detector has, 20 to 3000 values, ten draws each, seed 0: the same numbers
-everywhere. For each constant c: the share of values that are pooled with others (the rest is ranked exactly and has no
-gradient of its own), and the Pearson correlation of the soft ranks with the ranks. The last column has the correlation
-of the values themselves with their ranks, which is what Spearman comes down to once all values are pooled.
+Random scores and IoUs as a detector has them, 20 to 3000 values, ten draws each, seed 0: the same numbers everywhere.
+For each constant c: the share of values that are pooled with others (the rest is ranked exactly and has no gradient),
+and Pearson's correlation of the soft ranks with the ranks. The last column is the correlation of the values themselves
+with their ranks: what Spearman's correlation becomes once all values are pooled.
 """
 
 from __future__ import annotations

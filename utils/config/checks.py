@@ -20,24 +20,13 @@ def check_fractions(**settings: float) -> None:
             raise UserError(f"--{name.replace('_', '-')}: expected a number from 0 to 1 but got {value:g}")
 
 
-def check_counts(**settings: int) -> None:
-    """Refuse settings, named like the flags with underscores, below 1.
-
-    Raises:
-        UserError: names the flag, what was expected and what was found.
-    """
-    for name, value in settings.items():
-        if value < 1:
-            raise UserError(f"--{name.replace('_', '-')}: expected a whole number from 1 on but got {value}")
-
-
 def warn_without(needed: str, is_on: bool, **settings: object) -> None:
-    """Warn of settings, named like the flags with underscores, that say nothing without another flag.
+    """Warn of settings, named like the flags with underscores, that have no effect without another flag.
 
     Args:
         needed: that other flag, ``--save-txt``.
         is_on: whether it is given.
-        **settings: those that need it; one that is off (false or 0) is left out.
+        **settings: those that need it; those that are off (false or 0) are skipped.
     """
     for name, value in settings.items():
         if value and not is_on:

@@ -156,3 +156,15 @@ def test_voc_missing_file_is_background_and_broken_xml_an_error_of_the_image(voc
     (tmp_path / "Annotations" / "a.xml").write_text("<annotation><object>")
     with pytest.raises(ValueError, match=r"a.xml cannot be parsed"):
         read_voc_labels(str(tmp_path / "JPEGImages" / "a.jpg"), (9, 9), NAMES)
+
+
+def test_rows_say_where_each_object_is_in_its_file(yolo, voc) -> None:
+    annotation = yolo("0 .5 .5 .2 .2\n\n0 .5 .5 .2 .2\n9 9\n1 .5 .5 0 .1\n2 .9 .9 .4 .4\n")
+    assert annotation.rows == (1, 6) and annotation.overhang is None
+    assert len(annotation.problems) == 3 and len(annotation.repeated) == 1 and "a.txt:3" in annotation.repeated[0]
+    annotation = voc(
+        voc_object("cat", 1, 1, 50, 50), voc_object("dog", -4, 0, 50, 108), voc_object("cat", 1, 1, 50, 50)
+    )
+    assert annotation.rows == (3, 6) and annotation.overhang is not None
+    assert annotation.overhang.tolist() == [0, 8], "the image has 100 rows: 8 pixels are beyond its lower side"
+    assert annotation.repeated == annotation.problems and "a.xml:9" in annotation.problems[0]

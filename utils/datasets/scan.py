@@ -144,7 +144,7 @@ def _scan(opened: LabelledSplit, description: DataDescription, split: str, progr
     def read(path: str) -> tuple[tuple[int, int], Annotation] | str:
         try:
             size_hw = check_image(path)
-            return size_hw, _without_ignored(opened.read(path, size_hw), description)
+            return size_hw, without_ignored(opened.read(path, size_hw), description)
         except ValueError as error:
             if isinstance(error, UserError):
                 raise
@@ -191,7 +191,7 @@ def _areas(annotation: Annotation, size_hw: tuple[int, int]) -> np.ndarray:
     return annotation.labels[:, 3:].astype(np.float64).prod(axis=1) * size_hw[0] * size_hw[1]
 
 
-def _without_ignored(annotation: Annotation, description: DataDescription) -> Annotation:
+def without_ignored(annotation: Annotation, description: DataDescription) -> Annotation:
     """Labels in the numbers of the classes that are trained; objects of ignored classes become regions of any class.
 
     With ``ignore_as: background`` there are no regions: what is ignored is background.
@@ -205,14 +205,15 @@ def _without_ignored(annotation: Annotation, description: DataDescription) -> An
     named = crowds[:, 0] >= 0
     crowds[named, 0] = to_class[crowds[named, 0].astype(np.int64)]
     crowds = np.concatenate((crowds, labels[ignored]))
+    kept = np.flatnonzero(~ignored).tolist()
     return annotation._replace(
         labels=labels[~ignored],
         polygons=annotation.polygons.select(~ignored),
         areas=None if annotation.areas is None else annotation.areas[~ignored],
-        masks=tuple(mask for mask, left_out in zip(annotation.masks, ignored, strict=True) if not left_out)
-        if annotation.masks
-        else (),
+        masks=tuple(annotation.masks[index] for index in kept) if annotation.masks else (),
         crowds=NO_ROWS if description.ignore_as == "background" else crowds,
+        rows=tuple(annotation.rows[index] for index in kept) if annotation.rows else (),
+        overhang=None if annotation.overhang is None else annotation.overhang[kept],
     )
 
 

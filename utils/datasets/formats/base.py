@@ -27,6 +27,10 @@ class Annotation(NamedTuple):
         areas: (n,) float64 areas of the objects in squared pixels, where the file has them; None takes the boxes' own.
         masks: for each object the JSON of a mask that is no single outline (several parts, or RLE), else an empty text;
             or nothing where there are no masks.
+        repeated: those of the problems that are about a row which repeats another one, and was left out for that.
+        rows: where each of the n objects is in the label file: its line, or its id in a COCO JSON; or nothing.
+        overhang: (n,) float32 pixels by which the box in the file reaches beyond the image; None where that was not
+            measured, since the boxes of ``labels`` are not clipped.
     """
 
     labels: np.ndarray
@@ -36,6 +40,9 @@ class Annotation(NamedTuple):
     crowds: np.ndarray = NO_ROWS
     areas: np.ndarray | None = None
     masks: tuple[str, ...] = ()
+    repeated: tuple[str, ...] = ()
+    rows: tuple[int | str, ...] = ()
+    overhang: np.ndarray | None = None
 
 
 def background(found: bool) -> Annotation:

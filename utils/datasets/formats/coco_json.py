@@ -215,11 +215,13 @@ class _Reader:
         crowds: list[tuple[float, ...]] = []
         areas: list[float] = []
         masks: list[str] = []
+        numbers: list[int | str] = []
+        overhang: list[float] = []
         outlines: list[tuple[int, np.ndarray]] = []
         problems = []
         for row in rows:
             try:
-                box = _box(row["bbox"], height, width)
+                box, beyond = _box(row["bbox"], height, width)
             except ValueError as error:
                 problems.append(
                     f"{self._file}: annotation {row.get('id')} of image {row['image_id']}: {error}; skipped"
@@ -234,6 +236,8 @@ class _Reader:
                 outlines.append((len(objects), points))
             objects.append(label)
             masks.append(text)
+            numbers.append(row.get("id", "without id"))
+            overhang.append(beyond)
             area = row.get("area")
             areas.append(float(area) if isinstance(area, int | float) else box[2] * width * box[3] * height)
         return Annotation(
@@ -244,11 +248,13 @@ class _Reader:
             np.array(crowds, np.float32).reshape(-1, 5),
             np.array(areas, np.float64),
             tuple(masks),
+            rows=tuple(numbers),
+            overhang=np.array(overhang, np.float32),
         )
 
 
-def _box(bbox: Any, height: int, width: int) -> tuple[float, float, float, float]:
-    """The ``xywhn`` of ``[left, top, width, height]`` in pixels, clipped to the image.
+def _box(bbox: Any, height: int, width: int) -> tuple[tuple[float, float, float, float], float]:
+    """The ``xywhn`` of ``[left, top, width, height]``, clipped to the image, and by how many pixels it went beyond.
 
     Raises:
         ValueError: another form, or nothing of it lies inside the image.
@@ -257,11 +263,13 @@ def _box(bbox: Any, height: int, width: int) -> tuple[float, float, float, float
         left, top, box_width, box_height = map(float, bbox)
     except (TypeError, ValueError):
         raise ValueError(f"expected the bbox [left, top, width, height] but got {bbox!r:.60}") from None
-    right, bottom = min(left + box_width, width), min(top + box_height, height)
-    left, top = max(left, 0.0), max(top, 0.0)
+    right, bottom = left + box_width, top + box_height
+    beyond = max(-left, -top, right - width, bottom - height, 0.0)
+    left, top, right, bottom = max(left, 0.0), max(top, 0.0), min(right, width), min(bottom, height)
     if not (right > left and bottom > top):  # false for NaN as well
         raise ValueError(f"expected a box inside the image of {width} x {height} pixels but got {bbox!r:.60}")
-    return (left + right) / 2 / width, (top + bottom) / 2 / height, (right - left) / width, (bottom - top) / height
+    box = ((left + right) / 2 / width, (top + bottom) / 2 / height, (right - left) / width, (bottom - top) / height)
+    return box, beyond
 
 
 def _outline(segmentation: Any, height: int, width: int) -> tuple[np.ndarray | None, str]:

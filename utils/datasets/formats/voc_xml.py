@@ -134,32 +134,43 @@ def read_voc_labels(
         raise ValueError(f"the annotation {path} cannot be parsed as XML: {error}") from None
     indices = {name: index for index, name in enumerate(names)}
     rows: dict[tuple[float, ...], int] = {}  # keyed by value: a repeated object changes nothing
+    overhang: list[float] = []
     difficult: list[tuple[float, ...]] = []
-    problems = []
-    for number, element in enumerate(objects):
+    problems: list[str] = []
+    repeated: list[str] = []
+    for line, element in zip(_object_lines(text, len(objects)), objects, strict=True):
         name = (element.findtext("name") or "").strip()
         if name not in indices:
-            raise unknown_name("class name", name, names, f"{path}:{_line(text, number)}")
+            raise unknown_name("class name", name, names, f"{path}:{line}")
         try:
-            row = (float(indices[name]), *_box(element, size_hw))
+            box, beyond = _box(element, size_hw)
         except ValueError as error:
-            problems.append(f"{path}:{_line(text, number)}: {name}: {error}; the object is left out")
+            problems.append(f"{path}:{line}: {name}: {error}; the object is left out")
             continue
+        row = (float(indices[name]), *box)
         if (element.findtext("difficult") or "0").strip() == "1":
             difficult.append(row)
             continue
         if row in rows:
-            problems.append(
-                f"{path}:{_line(text, number)}: {name}: repeats line {_line(text, rows[row])}; the object is left out"
-            )
-        rows.setdefault(row, number)
-    labels = np.array(list(rows), np.float32).reshape(-1, 5)
-    crowds = np.array(difficult, np.float32).reshape(-1, 5)
-    return Annotation(labels, Polygons.none(), True, tuple(problems), crowds)
+            repeated.append(f"{path}:{line}: {name}: repeats line {rows[row]}; the object is left out")
+            problems.append(repeated[-1])
+            continue
+        rows[row] = line
+        overhang.append(beyond)
+    return Annotation(
+        np.array(list(rows), np.float32).reshape(-1, 5),
+        Polygons.none(),
+        True,
+        tuple(problems),
+        np.array(difficult, np.float32).reshape(-1, 5),
+        repeated=tuple(repeated),
+        rows=tuple(rows.values()),
+        overhang=np.array(overhang, np.float32),
+    )
 
 
-def _box(element: ElementTree.Element, size_hw: tuple[int, int]) -> tuple[float, float, float, float]:
-    """The ``xywhn`` of an object.
+def _box(element: ElementTree.Element, size_hw: tuple[int, int]) -> tuple[tuple[float, float, float, float], float]:
+    """The ``xywhn`` of an object, clipped to the image, and by how many pixels it reached beyond it.
 
     Raises:
         ValueError: a side is missing or no number, or the box is empty or outside the image.
@@ -176,12 +187,12 @@ def _box(element: ElementTree.Element, size_hw: tuple[int, int]) -> tuple[float,
     top, bottom = (min(max(value, 0.0), height) for value in (y1 - 1, y2))
     if right <= left or bottom <= top:
         raise ValueError(f"expected a box inside the image of {width} x {height} pixels but got {texts}")
-    return (left + right) / 2 / width, (top + bottom) / 2 / height, (right - left) / width, (bottom - top) / height
+    box = ((left + right) / 2 / width, (top + bottom) / 2 / height, (right - left) / width, (bottom - top) / height)
+    return box, max(1 - x1, 1 - y1, x2 - width, y2 - height, 0.0)
 
 
-def _line(text: bytes, number: int) -> int:
-    """The line at which object ``number`` begins."""
-    position = -1
-    for _ in range(number + 1):
-        position = text.find(b"<object>", position + 1)
-    return text.count(b"\n", 0, max(position, 0)) + 1
+def _object_lines(text: bytes, count: int) -> list[int]:
+    """The line at which each of so many objects begins; 1 for those that are written in an unusual way."""
+    parts = re.split(rb"<object[\s>]", text)[:count]
+    lines = (np.cumsum([part.count(b"\n") for part in parts], dtype=np.int64) + 1).tolist()
+    return lines + [1] * (count - len(lines))

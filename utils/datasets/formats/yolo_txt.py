@@ -60,6 +60,7 @@ def read_yolo_labels(image_path: str, size_hw: tuple[int, int], names: Sequence[
     if not rows:
         return background(found=True)
     problems: list[str] = []
+    repeated: list[str] = []
     are_polygons = any(len(columns) > 6 for _, columns in rows)
     parsed: dict[tuple[float, ...], int] = {}  # keyed by value: a repeated line changes nothing
     for number, columns in rows:
@@ -70,7 +71,8 @@ def read_yolo_labels(image_path: str, size_hw: tuple[int, int], names: Sequence[
             continue
         _check_class(values[0], names, f"{path}:{number}")
         if values in parsed:
-            problems.append(f"{path}:{number}: repeats line {parsed[values]}; the row is left out")
+            repeated.append(f"{path}:{number}: repeats line {parsed[values]}; the row is left out")
+            problems.append(repeated[-1])
         parsed.setdefault(values, number)
     labels, polygons = _polygon_labels(list(parsed)) if are_polygons else _box_labels(list(parsed))
     if are_polygons:
@@ -80,11 +82,11 @@ def read_yolo_labels(image_path: str, size_hw: tuple[int, int], names: Sequence[
             if len(row) == 5
         ]
     empty = np.any(labels[:, 3:] <= 0, axis=1)
+    lines = np.array(list(parsed.values()))
     if empty.any():
-        numbers = np.array(list(parsed.values()))[empty]
-        problems += [f"{path}:{number}: the object has no width or height; the row is left out" for number in numbers]
-        labels, polygons = labels[~empty], polygons.select(~empty)
-    return Annotation(labels, polygons, True, tuple(problems))
+        problems += [f"{path}:{line}: the object has no width or height; the row is left out" for line in lines[empty]]
+        labels, polygons, lines = labels[~empty], polygons.select(~empty), lines[~empty]
+    return Annotation(labels, polygons, True, tuple(problems), repeated=tuple(repeated), rows=tuple(lines.tolist()))
 
 
 def _parse(columns: list[str], is_polygon: bool) -> tuple[float, ...]:

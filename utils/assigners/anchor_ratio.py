@@ -1,4 +1,4 @@
-"""YOLOv5's assignment: anchors of similar shape, in the object's cell and its two nearest neighbours."""
+"""YOLOv5's assignment: anchors of similar shape, in the object's cell and its two nearest neighbour cells."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from utils.structures import AnchorTable, Assignment, RawPredictions
     block_keys=("anchor_t",),
 )
 class AnchorRatioAssigner:
-    """An anchor matches where neither side differs from the object's by a factor of ``anchor_t`` or more.
+    """An anchor matches if neither of its sides differs from the object's by a factor of ``anchor_t`` or more.
 
-    Each match is made in the cell of the object's centre and in the horizontal and vertical neighbours that are nearer
-    than half a cell, as long as the grid has them: up to three cells. An object may match on several levels and with
+    It matches in the cell of the object's centre and in the horizontal and vertical neighbours nearer than half a cell,
+    if they are inside the grid: up to three cells. An object may match on several levels and with
     several anchors, or with none.
 
     Args:
@@ -35,7 +35,7 @@ class AnchorRatioAssigner:
 
     @torch.no_grad()
     def __call__(self, targets: Tensor, table: AnchorTable, raw: RawPredictions | None = None) -> Assignment:
-        """Assign.
+        """Match objects and anchors.
 
         Args:
             targets: (M, 6) image, class, x, y, w, h (``xywhn``).

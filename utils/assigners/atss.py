@@ -12,7 +12,7 @@ from utils.boxes import elementwise_iou, xywh_to_xyxy
 from utils.parameters import Count
 from utils.structures import AnchorTable, Assignment, RawPredictions
 
-# IoUs are equal to the threshold up to this many units of rounding: where all candidates fit alike, all must stay.
+# Tolerance of the threshold in units of rounding: candidates with equal IoUs must all stay.
 ROUNDING = 8
 
 
@@ -55,7 +55,7 @@ class ATSSAssigner:
       candidate it is 0.
     * Candidates at or above the threshold match if their centre lies strictly inside the object (in the authors' code
       by 0.01 pixels). An object between the cell centres, or whose candidates fit alike but for a few, may have none.
-    * An anchor wanted by several objects goes to the one with the highest IoU, of equals to the first.
+    * An anchor that matches several objects goes to the one with the highest IoU, or the first of equals.
 
     No prediction is ignored. A box reaches only half a cell beyond its own: where a cell has a single anchor, nine
     candidates lie in cells that are partly too far away.
@@ -71,7 +71,7 @@ class ATSSAssigner:
 
     @torch.no_grad()
     def __call__(self, targets: Tensor, table: AnchorTable, raw: RawPredictions | None = None) -> Assignment:
-        """Assign.
+        """Match objects and anchors.
 
         Args:
             targets: (M, 6) image, class, x, y, w, h (``xywhn``).
@@ -92,7 +92,7 @@ class ATSSAssigner:
         return Assignment(image[kept], anchor[kept], target[kept])
 
     def _match(self, targets: Tensor, table: AnchorTable, offsets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Matches of some objects, each of them (P,): row of ``targets``, anchor, IoU; in the order of the rows."""
+        """Row of ``targets``, anchor and IoU of each match of some objects, each (P,), in the order of the rows."""
         near = _nearest_anchors(targets, table, offsets, self.candidates)
         count = near.exists.sum(dim=(1, 2), keepdim=True)
         mean = (near.iou * near.exists).sum(dim=(1, 2), keepdim=True) / count
@@ -122,7 +122,7 @@ def _nearest_anchors(targets: Tensor, table: AnchorTable, offsets: Tensor, candi
     num_levels, num_shapes, _ = table.level_size.shape
     centre, size = (targets[:, None, columns] * grids for columns in (slice(2, 4), slice(4, 6)))  # (m, L, 2) cells
     home = torch.minimum(centre.floor().clamp(min=0), grids - 1)
-    centre = centre - home  # from here on relative to the own cell: small numbers, where floats are dense
+    centre = centre - home  # relative to the own cell from here on: small numbers keep their precision
 
     cell = home[:, :, None] + offsets  # (m, L, W, 2)
     outside = ((cell < 0) | (cell >= grids[:, None])).any(dim=-1)
@@ -147,7 +147,7 @@ def _nearest_anchors(targets: Tensor, table: AnchorTable, offsets: Tensor, candi
 
 
 def _best_of_each(place: Tensor, iou: Tensor) -> Tensor:
-    """Of all matches (P,) in one place the one with the highest IoU, the first of equals: indices, ascending."""
+    """Indices, ascending, of the match with the highest IoU at each place, the first of equals; inputs (P,)."""
     order = iou.sort(descending=True, stable=True).indices
     order = order[place[order].sort(stable=True).indices]
     place = place[order]

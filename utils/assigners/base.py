@@ -1,4 +1,4 @@
-"""The registry of assigners, and what they share. An assigner chooses anchors for objects; it knows no losses."""
+"""Registry and base of the assigners. An assigner chooses anchors for objects; it knows nothing of losses."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from utils.parameters import Parameter
 from utils.registry import Info, Registry
 from utils.structures import AnchorTable, Assignment, RawPredictions
 
-# Pairs of objects and anchors looked at together: bounds the memory, in some temporaries of this many numbers.
+# Pairs of objects and anchors processed at a time; bounds the size of temporaries.
 MAX_PAIRS = 2**21
 
 
 class Assigner(Protocol):
-    """What the criterion expects of an assigner.
+    """Interface of an assigner.
 
     Attributes:
-        needs_predictions: whether the call wants the raw predictions as well.
+        needs_predictions: whether the call needs the raw predictions as well.
     """
 
     needs_predictions: bool
 
     def __call__(self, targets: Tensor, table: AnchorTable, raw: RawPredictions | None = None) -> Assignment:
-        """Assign, without gradient.
+        """Match objects and anchors, without gradient.
 
         Args:
             targets: (M, 6) image, class, x, y, w, h (``xywhn``).
@@ -62,7 +62,7 @@ def register_assigner(
     parameters: Mapping[str, Parameter] | None = None,
     block_keys: tuple[str, ...] = (),
 ) -> Callable[[AssignerT], AssignerT]:
-    """Decorate a class of assigners, whose instances are made with all parameters by name.
+    """Decorate a class of assigners; its constructor gets all parameters by name.
 
     Args:
         name: what settings call it.

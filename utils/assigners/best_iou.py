@@ -22,7 +22,7 @@ class BestIoUAssigner:
 
     Redmon and Farhadi, YOLOv3, arXiv:1804.02767, section 2.1. Shapes are compared by the IoU of boxes with one centre;
     of equal ones the first counts: lower level, then lower anchor. Every object matches exactly one anchor; objects
-    that want the same one share it. Any other prediction whose decoded box has an IoU above ``ignore_iou`` with an
+    with the same anchor share it. Any other prediction whose decoded box has an IoU above ``ignore_iou`` with an
     object of its image, of whatever class, is ignored: neither positive nor negative.
 
     Args:
@@ -36,7 +36,7 @@ class BestIoUAssigner:
 
     @torch.no_grad()
     def __call__(self, targets: Tensor, table: AnchorTable, raw: RawPredictions | None = None) -> Assignment:
-        """Assign.
+        """Match objects and anchors.
 
         Args:
             targets: (M, 6) image, class, x, y, w, h (``xywhn``).

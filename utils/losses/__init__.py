@@ -1,4 +1,4 @@
-"""Losses: ``BOX_LOSSES`` compare boxes, ``SCORE_LOSSES`` train scores, one by one or by their order."""
+"""Losses: ``BOX_LOSSES`` compare boxes; ``SCORE_LOSSES`` train scores, each alone or by their order."""
 
 from utils.losses import elementwise  # noqa: F401  (registration)
 from utils.losses.box import (

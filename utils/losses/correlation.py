@@ -123,17 +123,17 @@ class _SoftRank(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, values: Tensor, strength: float) -> Tensor:
-        from scipy.optimize import isotonic_regression  # a second of processor time, for this loss alone
+        from scipy.optimize import isotonic_regression  # imported late: it takes a second and only this loss needs it
 
         host = values.detach().cpu().double().numpy() / strength
         count = len(host)
         order = np.argsort(-host, kind="stable")
-        with np.errstate(invalid="ignore"):  # of values that are not finite, something becomes NaN here
+        with np.errstate(invalid="ignore"):  # values that are not finite become NaN here
             descending = host[order] - host[order[0]]
             bounds = isotonic_regression(descending - np.arange(count, 0, -1), increasing=False).blocks
             sizes = np.diff(bounds)
             inside = descending - np.repeat(np.add.reduceat(descending, bounds[:-1]) / sizes, sizes)
-        # the mean rank of a run is exact in floating point: beside it, small values are not rounded away
+        # the mean rank of a run is exact in floating point; added last, it does not round small values away
         places = (count - bounds[:-1] - bounds[1:]) / 2
         ranks = np.empty(count)
         ranks[order] = inside + np.repeat(places, sizes)

@@ -1,4 +1,4 @@
-"""The only reduction code of the losses."""
+"""Reduction of elementwise losses to a mean or a sum."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def reduce_loss(loss: Tensor, reduction: str) -> Tensor:
 
     Args:
         loss: (N,) or any shape.
-        reduction: ``none`` returns it as it is; ``mean`` of nothing is 0 and stays attached to the graph; ``sum``.
+        reduction: ``none`` returns it unchanged; ``mean`` of nothing is 0 and stays attached to the graph; ``sum``.
 
     Raises:
         UserError: another reduction.

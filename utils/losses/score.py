@@ -60,11 +60,11 @@ class ScoreLoss:
 
 
 class RankedScores(NamedTuple):
-    """What a ranking loss says of a batch.
+    """The result of a ranking loss.
 
     Attributes:
         parts: name to scalar; their sum trains the scores.
-        box: scalar box part, where the loss has one of its own; None leaves it to the mean of the box losses.
+        box: scalar box part of the loss itself; None: the box part is the mean of the box losses.
     """
 
     parts: dict[str, Tensor]
@@ -75,15 +75,15 @@ Rank = Callable[[Tensor, Tensor, Tensor, bool], RankedScores]
 
 
 class RankingLoss:
-    """A loss of the order of all scores of a batch, as built by ``SCORE_LOSSES``.
+    """A loss on the order of all scores of a batch, as built by ``SCORE_LOSSES``.
 
     Args:
         name: registered name.
         rank: ``(logits, targets, box_error, global_rank) -> RankedScores``.
         part_names: keys of ``parts``.
         takes_box_error: it needs the box error of each positive, scaled to [0, 1].
-        weighs_boxes: a box counts as much as its own score: Rank & Sort, section 4.
-        averages_balance: self-balancing follows the means of the last epoch instead of each step's values.
+        weighs_boxes: box losses are weighted by the scores: Rank & Sort, section 4.
+        averages_balance: self-balancing uses the means of the last epoch instead of each step's values.
         ranks_globally: the scores of several processes can be ranked together.
 
     Attributes:
@@ -112,7 +112,7 @@ class RankingLoss:
     def __call__(
         self, logits: Tensor, targets: Tensor, box_error: Tensor, *, global_rank: bool = False
     ) -> RankedScores:
-        """Rank.
+        """Loss of a batch.
 
         Args:
             logits: (K,) scores of a batch before the sigmoid.
@@ -132,7 +132,9 @@ RankT = TypeVar("RankT", bound=Callable[..., RankedScores])
 def register_elementwise(
     name: str, *, formula: str, paper: str, parameters: Mapping[str, Parameter] | None = None
 ) -> Callable[[ElementLossT], ElementLossT]:
-    """Decorate ``(logits, targets, positive_weight, *, **parameters) -> losses``, each at least 0; it stays as it is.
+    """Decorate ``(logits, targets, positive_weight, *, **parameters) -> losses``, each at least 0.
+
+    The function is returned unchanged.
 
     Args:
         name: what settings call the loss.
@@ -175,7 +177,9 @@ def register_ranking(
     averages_balance: bool = False,
     ranks_globally: bool = True,
 ) -> Callable[[RankT], RankT]:
-    """Decorate ``(logits, targets, box_error, global_rank, *, **parameters) -> RankedScores``; it stays as it is.
+    """Decorate ``(logits, targets, box_error, global_rank, *, **parameters) -> RankedScores``.
+
+    The function is returned unchanged.
 
     Args:
         name: what settings call the loss.

@@ -1,4 +1,4 @@
-"""Power-IoU losses: IoU and the penalty of a known loss, each raised to alpha."""
+"""Alpha-IoU losses: IoU and the penalty of a base loss, each raised to the power alpha."""
 
 from __future__ import annotations
 

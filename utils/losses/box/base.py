@@ -1,4 +1,4 @@
-"""What all box losses share: the call, its checks, the precision, the unit of the boxes, and how they register."""
+"""Base of the box losses: call, checks, precision, unit of the boxes, and registration."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ImageSize = tuple[float, float] | Tensor
 
 
 class BoxContext(NamedTuple):
-    """What some losses need to know beside the boxes. Losses of ratios never look at it.
+    """What some losses need to know beside the boxes. Losses of ratios ignore it.
 
     Attributes:
         stride: pixels per unit of the boxes, a number or (N, 1); None for boxes in pixels.
@@ -67,7 +67,7 @@ class BoxLoss(nn.Module):
         self.settings = dict(settings or {})
 
     def compute(self, pred: Tensor, target: Tensor, eps: float, context: BoxContext) -> Tensor:
-        """Loss (N,) of boxes that are checked, in float32 or wider, and in pixels where ``pixels`` says so."""
+        """Loss (N,) of checked boxes in float32 or wider; in pixels if ``pixels`` is set."""
         raise NotImplementedError
 
     def forward(
@@ -164,7 +164,7 @@ def register_builder(
     parameters: Mapping[str, Parameter] | None = None,
     check_together: Callable[..., None] | None = None,
 ) -> Callable[[Builder], Builder]:
-    """Decorate a function ``(**parameters) -> BoxLoss``: for losses with state, or around other losses.
+    """Decorate a function ``(**parameters) -> BoxLoss``: for losses with state and for wrappers.
 
     Args:
         name: what settings call the loss.
@@ -202,7 +202,9 @@ def register_formula(
     additive: bool | None = None,
     pixels: bool | Callable[..., bool] = False,
 ) -> Callable[[FormulaT], FormulaT]:
-    """Decorate a formula ``(pred, target, eps, *, **parameters) -> (N,)`` of (N, 4) ``xyxy`` boxes; it stays as it is.
+    """Decorate a formula ``(pred, target, eps, *, **parameters) -> (N,)`` of (N, 4) ``xyxy`` boxes.
+
+    The function is returned unchanged.
 
     Args:
         name, formula, range, paper, parameters, check_together: as for :func:`register_builder`.

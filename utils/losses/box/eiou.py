@@ -30,7 +30,7 @@ def eiou_similarity(pred: Tensor, target: Tensor, eps: float) -> Tensor:
 
     The side terms compare widths with widths and heights with heights (not the centre offsets, as one well-known
     baseline does): Zhang et al., arXiv:2101.08158. Not the "Extended IoU" of the same abbreviation, which
-    is not 0 for equal boxes. The least value is that of a point on a corner of the other box.
+    is not 0 for equal boxes. The minimum is reached by a point on a corner of the other box.
     """
     sides = box_sides(pred, target)
     iou, _ = iou_and_union(sides, eps)
@@ -48,8 +48,8 @@ def eiou_similarity(pred: Tensor, target: Tensor, eps: float) -> Tensor:
 def focal_eiou(pred: Tensor, target: Tensor, eps: float, *, gamma: float) -> Tensor:
     """IoU^gamma (1 - EIoU), (N,) in [0, 3.25], of (N, 4) ``xyxy`` boxes: good boxes count more; arXiv:2101.08158.
 
-    The weight carries no gradient: with one, 0 would be reached by losing all overlap, with an infinite slope there.
-    Boxes that do not overlap weigh nothing. The value is no similarity: it is 0 for the best and for the worst box.
+    The weight is detached: with a gradient, the loss could fall to 0 by losing all overlap, with an infinite slope.
+    Boxes that do not overlap have weight 0. The loss is not 1 - similarity: it is 0 for the best and the worst box.
 
     Args:
         gamma: >= 0; 0 leaves EIoU.

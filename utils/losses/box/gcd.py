@@ -1,4 +1,4 @@
-"""Gaussian combined distance: boxes as Gaussians, each measured in units of its own sides and of the other's."""
+"""Gaussian combined distance: boxes as Gaussians, with distances in units of the sides of both boxes."""
 
 from __future__ import annotations
 
@@ -28,5 +28,5 @@ def gcd_similarity(pred: Tensor, target: Tensor, eps: float) -> Tensor:
     (pred_centre, pred_sides), (target_centre, target_sides) = boxes_to_centres(pred), boxes_to_centres(target)
     squares = (pred_centre - target_centre).square() + (pred_sides - target_sides).square() / 4
     squared_distance = (squares / (pred_sides + eps).square() + squares / (target_sides + eps).square()).sum(dim=1) / 2
-    # the root of 0 has no derivative
+    # sqrt has no derivative at 0
     return torch.exp(-(squared_distance + eps**2).sqrt())

@@ -1,4 +1,4 @@
-"""Sides, overlaps and distances that the formulas of the box losses are made of."""
+"""Sides, overlaps and distances used by the formulas of the box losses."""
 
 from __future__ import annotations
 

@@ -30,12 +30,12 @@ def interp_iou_similarity(
 ) -> Tensor:
     """IoU(b, t) + IoU((1 - alpha) b + alpha t, t) - 1, (N,) in [-1, 1], of (N, 4) ``xyxy`` boxes: arXiv:2507.12420.
 
-    The interpolated box overlaps the target also where b does not, so that IoU itself gives a gradient there.
+    The interpolated box overlaps the target even where b does not, so IoU has a gradient there.
 
     Args:
         alpha: in [0, 1), how far the interpolated box has moved to the target.
         dynamic: alpha follows the box: 1 - IoU without gradient, held between ``low`` and ``alpha``.
-        low: in [0, alpha], read where ``dynamic`` is true.
+        low: in [0, alpha], used with ``dynamic``.
     """
     iou = iou_of(pred, target, eps)
     share = (1 - iou.detach()).clamp(low, alpha)[:, None] if dynamic else alpha

@@ -14,7 +14,7 @@ from utils.parameters import Flag, Number
 
 
 def edge_differences(pred: Tensor, target: Tensor, eps: float, normalise: bool) -> Tensor:
-    """Distances (N, 4) of left, top, right and bottom edges, as they are or in units of the target's side across."""
+    """Distances (N, 4) of left, top, right and bottom edges, in box units or in units of the target's sides."""
     if not normalise:
         return pred - target
     width, height = (boxes_to_centres(target)[1] + eps).unbind(dim=1)
@@ -35,7 +35,7 @@ def _in_pixels(normalise: bool, **_: float) -> bool:
     pixels=_in_pixels,
 )
 def l1(pred: Tensor, target: Tensor, eps: float, *, normalise: bool) -> Tensor:
-    """Mean of the four |edge differences|, (N,) of at least 0: arXiv:1504.08083, section 2.3, mentions it.
+    """Mean of the four |edge differences|, (N,) >= 0: mentioned in arXiv:1504.08083, section 2.3.
 
     Args:
         normalise: edges in units of the target's side across them (invariant to scale) instead of pixels.
@@ -53,7 +53,7 @@ def l1(pred: Tensor, target: Tensor, eps: float, *, normalise: bool) -> Tensor:
     pixels=_in_pixels,
 )
 def smooth_l1(pred: Tensor, target: Tensor, eps: float, *, beta: float, normalise: bool) -> Tensor:
-    """Smooth L1 loss of the four edge differences, (N,) of at least 0: Girshick, arXiv:1504.08083, equation 3.
+    """Smooth L1 loss of the four edge differences, (N,) >= 0: Girshick, arXiv:1504.08083, equation 3.
 
     Args:
         beta: > 0, where the parabola meets the line, in pixels, or in sides of the target with ``normalise``.

@@ -16,7 +16,7 @@ RANGE = (0.0, math.inf)
 
 
 class MinimumPointDistanceIoU(SimilarityLoss):
-    """MPDIoU loss; the size of the image comes with each call, else from the parameter ``image_size``."""
+    """MPDIoU loss. The image size of the call is used; without one, the parameter ``image_size``."""
 
     def __init__(self, image_size: tuple[float, float]) -> None:
         super().__init__("mpdiou", RANGE, pixels=True, additive=True, settings={"image_size": image_size})
@@ -48,11 +48,9 @@ def mpdiou(image_size: tuple[float, float]) -> MinimumPointDistanceIoU:
     """MPDIoU loss, range [0, 3) for boxes inside the image: Ma and Xu, arXiv:2307.07662.
 
     d are the distances of the top-left and of the bottom-right corners, W and H the sides of the input image. Boxes and
-    image must share one unit, so the boxes are brought to pixels. In training the criterion passes the size of the
-    images at hand, whatever it is.
+    image need the same unit, so boxes are converted to pixels. In training the criterion passes the size of the batch.
 
     Args:
-        image_size: width and height of the image in pixels, in settings also one side; read only where a call does not
-            tell.
+        image_size: width and height of the image in pixels, or one side in settings; used if the call gives none.
     """
     return MinimumPointDistanceIoU(image_size)

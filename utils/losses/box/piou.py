@@ -1,4 +1,4 @@
-"""Powerful-IoU loss: edge errors in units of the target's sides, and its form with attention to ordinary boxes."""
+"""Powerful-IoU loss: edge errors in units of the target's sides; version 2 focuses on boxes of medium quality."""
 
 from __future__ import annotations
 
@@ -47,10 +47,10 @@ def piou2(pred: Tensor, target: Tensor, eps: float, *, lam: float) -> Tensor:
     """3 x e^(-x^2) (2 - IoU - e^(-P^2)) with x = lam e^-P, (N,) in [0, 6 / sqrt(2 e)]: PIoU v2, paper as of `piou`.
 
     The attention 3 x e^(-x^2) carries its gradient, as in the authors' code. It falls as P grows, and from P near 1 on
-    (edges off by a side of the target, on average) faster than PIoU rises: such boxes are no longer attracted.
+    (edges off by one target side on average) faster than PIoU rises: such boxes are pushed away.
 
     Args:
-        lam: > 0; x = 1 / sqrt(2), P = ln(lam sqrt(2)), gets most attention.
+        lam: > 0; x = 1 / sqrt(2), P = ln(lam sqrt(2)), gets the largest weight.
     """
     x = lam * torch.exp(-edge_error(pred, target, eps))
     return 3 * x * torch.exp(-x.square()) * (1 - piou_similarity(pred, target, eps))

@@ -1,4 +1,4 @@
-"""Shape-IoU loss: distance and shape terms weighed by the shape of the target."""
+"""Shape-IoU loss: distance and shape terms weighted by the shape of the target."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ THETA = 4.0
 def shape_iou_similarity(pred: Tensor, target: Tensor, eps: float, *, scale: float) -> Tensor:
     """IoU - (hh dx^2 + ww dy^2) / c^2 - shape / 2, (N,) in (-3, 1], of (N, 4) ``xyxy`` boxes: arXiv:2312.17663.
 
-    ww = 2 w_t^s / (w_t^s + h_t^s) and hh = 2 h_t^s / (w_t^s + h_t^s) come from the target alone: for a flat target an
+    ww = 2 w_t^s / (w_t^s + h_t^s) and hh = 2 h_t^s / (w_t^s + h_t^s) depend on the target alone: for a flat target an
     error along the long side costs less. shape: as in SIoU with theta 4, of hh |dw| / max(w_p, w_t) and ww |dh| /
     max(h_p, h_t).
 

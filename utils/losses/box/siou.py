@@ -1,4 +1,4 @@
-"""SCYLLA-IoU loss: distance along the axes weighed by the angle of the offset, and the shape."""
+"""SCYLLA-IoU loss: distance along the axes, weighted by the angle of the offset, and shape."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def siou_similarity(pred: Tensor, target: Tensor, eps: float, *, theta: float) -
     the same of the heights.
 
     Args:
-        theta: >= 1, how much the shape counts; the paper takes 2 to 6.
+        theta: >= 1, exponent of the shape cost; the paper uses 2 to 6.
     """
     sides = box_sides(pred, target)
     iou, _ = iou_and_union(sides, eps)

@@ -1,4 +1,4 @@
-"""Wise-IoU loss: the IoU loss, amplified by the centre distance and weighed by how the box compares with the others."""
+"""Wise-IoU loss: the IoU loss, amplified by the centre distance and weighted by how the box compares with others."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class WiseIoU(BoxLoss):
     def _update(self, own: Tensor, across_processes: bool) -> None:
         total = torch.stack((own.sum(), own.new_tensor(float(own.numel()))))
         total = distributed.all_reduce_sum(total) if across_processes else total
-        # no branch on the count: without boxes the step has no weight, and the device need not be asked
+        # no branch on the count: with no boxes the weight is 0, and there is no wait for the device
         step = self.momentum * total[1].clamp(max=1)
         mean = total[0] / total[1].clamp(min=1)
         self.mean_iou_loss.add_((step * (mean - self.mean_iou_loss.to(mean))).to(self.mean_iou_loss))
@@ -81,13 +81,13 @@ def wiou(version: int, alpha: float, delta: float, momentum: float) -> WiseIoU:
     """WIoU loss: Tong et al., arXiv:2301.10051; range [0, e) of version 1, no bound of version 2.
 
     Stars and m carry no gradient: m is the running mean of L, c the diagonal of the enclosing box. Version 1 amplifies
-    by distance, 2 gives worse boxes more weight, 3 (range [0, alpha^delta / (delta ln alpha))) gives most weight to
-    ordinary boxes, and little to the best and to outliers.
+    by distance; 2 gives more weight to worse boxes; 3 (range [0, alpha^delta / (delta ln alpha))) gives most weight to
+    boxes of medium quality and little to the best and to outliers.
 
     Args:
         version: 1 | 2 | 3.
-        alpha, delta: of version 3, alpha > 1 and delta > 0; b = delta has the weight 1.
-        momentum: above 0, at most 1, step of the running mean. The paper takes 1 - 0.05^(1 / n) for n training steps
+        alpha, delta: of version 3, alpha > 1 and delta > 0; at b = delta the weight is 1.
+        momentum: above 0, at most 1, step of the running mean. The paper uses 1 - 0.05^(1 / n) for n training steps
             until the learning curve flattens: 0.01 is n = 300, 0.0001 is n = 30,000.
     """
     return WiseIoU(version, alpha, delta, momentum)

@@ -15,7 +15,7 @@ from utils.parameters import Checked, Number
 
 
 class ExchangedIoU(BoxLoss):
-    """Another loss plus IoU minus the value that takes its place.
+    """Another loss with its IoU term replaced: L + IoU - replacement.
 
     Args:
         inside: the other loss, a submodule, so that its state is part of checkpoints.
@@ -37,7 +37,7 @@ class ExchangedIoU(BoxLoss):
 
 
 class ExchangedIoUSimilarity(ExchangedIoU, SimilarityLoss):
-    """The same around a loss that is 1 - similarity, and so is one as well."""
+    """The same around a loss of the form 1 - similarity, which it keeps."""
 
 
 def _name_or_mapping(of: Any) -> str | Mapping[str, Any]:
@@ -65,12 +65,12 @@ def _exchange(name: str, of: str | Mapping[str, Any], replacement: Formula, **se
 def inner(of: str | Mapping[str, Any], ratio: float) -> ExchangedIoU:
     """Inner-IoU around any loss L: L + IoU - IoU of auxiliary boxes, both boxes scaled about their own centres.
 
-    Zhang et al., arXiv:2311.02877. Auxiliary boxes smaller than the boxes ask for more precision,
-    larger ones attract from farther. Range: that of L, and up to 1 beyond where L is not 1 - IoU plus a penalty.
+    Zhang et al., arXiv:2311.02877. Smaller auxiliary boxes demand more precision, larger ones attract from farther.
+    Range: that of L, or up to 1 beyond it if L is not 1 - IoU plus a penalty.
 
     Args:
         of: the loss L, a name or ``{name: ..., parameter: ...}``.
-        ratio: r > 0, the paper takes 0.5 to 1.5; 1 leaves L.
+        ratio: r > 0, the paper uses 0.5 to 1.5; 1 leaves L unchanged.
     """
 
     def scaled(boxes: Tensor) -> Tensor:
@@ -99,11 +99,11 @@ def _check_focaler(d: float, u: float, **_: Any) -> None:
 def focaler(of: str | Mapping[str, Any], d: float, u: float) -> ExchangedIoU:
     """Focaler-IoU around any loss L: its IoU stretched linearly from [d, u] to [0, 1]; arXiv:2401.10525.
 
-    Outside (d, u) the IoU term has no gradient and the penalty of L is alone. Range as of :func:`inner`.
+    Outside (d, u) the IoU term has no gradient and only the penalty of L acts. Range as of :func:`inner`.
 
     Args:
         of: the loss L, a name or ``{name: ..., parameter: ...}``.
-        d, u: 0 <= d < u <= 1; 0 and 1 leave L. A low u favours hard boxes, a high d easy ones.
+        d, u: 0 <= d < u <= 1; 0 and 1 leave L unchanged. A low u favours hard boxes, a high d easy ones.
     """
 
     def focaler_iou(pred: Tensor, target: Tensor, eps: float) -> Tensor:

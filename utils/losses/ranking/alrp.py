@@ -15,7 +15,7 @@ from utils.losses.ranking.examples import DELTA, Examples, check_inputs, rank_ex
 from utils.losses.score import RankedScores, register_ranking
 from utils.parameters import Number
 
-MIN_FALSE_POSITIVES = 1e-5  # below, the official code calls a positive perfectly ranked
+MIN_FALSE_POSITIVES = 1e-5  # below this the official code counts a positive as perfectly ranked
 
 
 class ALRP(NamedTuple):

@@ -1,4 +1,4 @@
-"""Control points: the five curves that shape the Parameterized AP loss, checked.
+"""Control points: the five curves of the Parameterized AP loss, and their checks.
 
 Tao, Li, Zhu, Huang, Liu, Dai: "Searching Parameterized AP Loss for Object Detection", NeurIPS 2021, arXiv:2112.05138.
 """
@@ -22,11 +22,11 @@ class ControlPoints(NamedTuple):
     """Five curves from (0, 0) to (1, 1), piecewise linear through their (x, y) points.
 
     Attributes:
-        H2: step over the difference of two scores: how much a sample stands above a positive, for the false ones.
-        I2: over the IoU: how true a sample is.
-        I3: over the IoU: how much a positive's share of false samples counts.
-        I1: over the IoU: what a positive earns.
-        H1: step over the difference of two scores, for all samples, the denominator of the precision.
+        H2: step of the difference of two scores, in the numerator: false samples ranked above a positive.
+        I2: of the IoU: how correct a sample is.
+        I3: of the IoU: weight of a positive's share of false samples.
+        I1: of the IoU: gain of a positive.
+        H1: step of the difference of two scores, in the denominator: all samples ranked above a positive.
     """
 
     H2: Curve
@@ -45,10 +45,10 @@ def control_points_from(setting: Any) -> ControlPoints:
             falls, both from 0 to 1. H1 is above 0 at 0.5, where it counts the positive itself.
 
     Returns:
-        ControlPoints: checked; passed here again, they come back as they are.
+        ControlPoints: checked; an instance is returned unchanged.
 
     Raises:
-        UserError: anything else. The message names the curve, and what was found.
+        UserError: anything else; the message names the curve and the value.
     """
     if isinstance(setting, ControlPoints):
         return setting

@@ -1,4 +1,4 @@
-"""What a ranking loss sorts: the positives, of all processes where asked, and the own negatives that matter."""
+"""Examples of a ranking loss: positives (of all processes on request) and this process's relevant negatives."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ DELTA = Number(0.5, low=0, above=True)  # half-width of the ranking step in logi
 
 
 class Examples(NamedTuple):
-    """Positives and negatives of N logits; P positives in all, M own negatives.
+    """Positives and negatives of N logits: P positives in total, M negatives of this process.
 
-    A negative matters if it is not below every window: logit >= min(positive) - delta. The others neither change a loss
-    nor get a gradient.
+    A negative is relevant if it is not below every window: logit >= min(positive) - delta. Others change no
+    loss and get no gradient.
 
     Attributes:
         windows: [s_i - delta, s_i + delta) around the P positives.
-        own: where this process's positives stand among the P.
-        places: theirs among the N logits.
-        is_negative: (N,) bool, the negatives that matter.
+        own: range of this process's positives among the P.
+        places: their indices among the N logits.
+        is_negative: (N,) bool, the relevant negatives.
         negatives: (M,) their logits.
         buckets: (M,) int32, as ``Windows.locate`` returns them.
     """
@@ -37,13 +37,13 @@ class Examples(NamedTuple):
     buckets: Tensor
 
     def save(self, ctx: Any, *weights: Tensor) -> None:
-        """Keep the examples, and what their gradients will be made of, until the backward pass."""
+        """Store the examples and the weights of their gradients for the backward pass."""
         ctx.windows, ctx.own = self.windows, self.own
         ctx.save_for_backward(*self[2:], *weights)
 
     @staticmethod
     def restore(ctx: Any) -> tuple[Examples, tuple[Tensor, ...]]:
-        """What ``save`` kept."""
+        """Examples and weights stored by :meth:`save`."""
         tensors = ctx.saved_tensors
         return Examples(ctx.windows, ctx.own, *tensors[:4]), tensors[4:]
 
@@ -67,7 +67,7 @@ class Ranking(NamedTuple):
 
     Attributes:
         scores: s, logits of the positives.
-        quality: what came with the positives: IoUs, localisation errors.
+        quality: values passed with the positives: IoUs or localisation errors.
         false_positives: FP_i = sum over the negatives of H(n_j - s_i).
     """
 
@@ -77,7 +77,7 @@ class Ranking(NamedTuple):
 
 
 def check_inputs(logits: Tensor, labels: Tensor, delta: float, name: str) -> None:
-    """Refuse what is not N logits with N labels.
+    """Check logits (N,), labels (N,) and delta.
 
     Raises:
         ValueError: shapes other than (N,) twice; a delta that is not above 0.
@@ -93,7 +93,7 @@ def check_inputs(logits: Tensor, labels: Tensor, delta: float, name: str) -> Non
 def rank_examples(
     logits: Tensor, labels: Tensor, index: Tensor, quality: Tensor, delta: float, global_rank: bool
 ) -> tuple[Examples, Ranking]:
-    """Find the positives and the negatives that matter, and weigh the latter against each positive.
+    """Find positives and relevant negatives, and sum the false positives of each positive.
 
     Args:
         logits: (N,).
@@ -113,12 +113,12 @@ def rank_examples(
     scores, quality = columns.T.contiguous()
     windows = Windows(scores - delta, 2 * delta)
     lowest = scores.min() - delta if len(scores) else torch.inf
-    # not "at or above": a logit that is not a number stays, to be found below
+    # not ">= lowest": NaN logits must stay, they are detected below
     is_negative = (labels == 0) & ~(logits < lowest)
     negatives = logits[is_negative]
     buckets = windows.locate(negatives)
     false_positives = windows.sums(negatives, buckets=buckets).value
-    # a search has a place for NaN, so that it would pass in silence
+    # searchsorted gives NaN a place, so it would pass unnoticed
     broken = (negatives.sum() + scores.sum()).isnan()
     false_positives = torch.where(broken, torch.nan, false_positives)
     if global_rank:

@@ -1,4 +1,4 @@
-"""Parameterized AP loss: average precision whose steps are curves, found by search.
+"""Parameterized AP loss: average precision with searched curves as step functions.
 
 Tao, Li, Zhu, Huang, Liu, Dai: "Searching Parameterized AP Loss for Object Detection", NeurIPS 2021, arXiv:2112.05138.
 
@@ -26,12 +26,12 @@ Function = Callable[[Tensor], Tensor]
 
 
 class _Functions(NamedTuple):
-    """What a form is made of.
+    """The functions of a form.
 
     Attributes:
         sums: ``(logits, weights, thresholds) -> (sums of H2, weighted, sums of H1)``.
         truth, weight, earning: I2, I3, I1.
-        reach: in logits below the lowest threshold, from where on all H are 0; infinite for the sigmoid.
+        reach: distance below the lowest threshold, in logits, beyond which all H are 0; infinite for the sigmoid.
     """
 
     sums: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -91,7 +91,7 @@ def parameterized_ap_loss(
         logits: (N,) scores before the sigmoid.
         ious: (N,) in [0, 1], of each positive's box with its object; 0 for negatives.
         labels: (N,) 1 positive, 0 negative, -1 ignored.
-        control_points: five curves, see :func:`control_points_from`. The fixed forms do not look at them; None will do.
+        control_points: five curves, see :func:`control_points_from`. Ignored by the fixed forms, which accept None.
         form: ``searched`` | ``linear`` | ``square`` | ``sigmoid``.
 
     Returns:

@@ -1,10 +1,11 @@
 """Sums over the positives with a smaller IoU: divide and conquer over the order of the IoUs.
 
-Sorted by IoU, two positives are parted by exactly one of the halvings of a block of 2, 4, 8, ... neighbours: the lower
-half holds the samples, the upper half the windows, and one window sum for each size of block (all blocks of a size at
-once) finds every pair. Small blocks are compared pair by pair. O(P log^2 P) time, O(P) memory.
+Positives are sorted by IoU and split into blocks of 2, 4, 8, ... neighbours. Each pair is separated by exactly one cut
+of a block into halves. The lower half holds the samples, the upper half the windows, so one window sum per block size
+(all blocks of a size at once) covers every pair. Small blocks are compared pair by pair. Time is O(P log^2 P), memory
+O(P).
 
-An IoU that stands on both sides of a cut is not smaller than itself: its samples are left out for its own windows.
+Equal IoUs on both sides of a cut do not count: such samples are left out for the windows with the same IoU.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class Halves(NamedTuple):
 
 
 class LowerQuality:
-    """For each positive the others with a smaller IoU, weighted by the step H.
+    """For each positive, sums over those with a smaller IoU, weighted by the step H.
 
     Args:
         scores: (P,) logits s.
@@ -81,7 +82,7 @@ class LowerQuality:
         return self._unsorted(totals)
 
     def _sorted(self, values: Tensor) -> Tensor:
-        """(..., P) in the order of the IoUs, filled up to full blocks by zeros: what has no weight counts nowhere."""
+        """(..., P) in the order of the IoUs, padded to full blocks with zeros, which add nothing."""
         return functional.pad(values[..., self.order], (0, self.num_blocks * BLOCK - self.num))
 
     def _unsorted(self, values: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """Sums of steps over all pairs of samples and thresholds, with gradients, without the pairs.
 
-A step H says how much a sample stands above a threshold. What average precision counts are the sums over the samples,
+A step H measures how far a sample is above a threshold. Average precision needs the sums over the samples,
 
     S_i = sum_j w_j H(n_j - s_i),
 
@@ -20,7 +20,7 @@ from torch.autograd.function import once_differentiable
 from utils.losses.ranking.control_points import Curve
 from utils.losses.ranking.window import RampSums, Windows, accumulation_dtype
 
-PAIRS_AT_A_TIME = 1 << 20  # a few MB, where there is no way around the pairs
+PAIRS_AT_A_TIME = 1 << 20  # a few MB, for the sigmoid, whose pairs are computed
 
 
 class Ramp(NamedTuple):
@@ -56,7 +56,7 @@ def step_sums(
         weights: (M,) w >= 0.
         thresholds: (P,) s.
         step: of the first sums.
-        counting: of the second; where it is the very same object, the work is shared.
+        counting: of the second; if it is the same object, the work is shared.
 
     Returns:
         two tensors (P,), float64 (float32 on MPS): the first sums, with gradients for all three tensors; the second,

@@ -1,4 +1,4 @@
-"""Sums over all pairs of samples and windows, without the pairs: the primitive of every ranking loss.
+"""Sums over all pairs of samples and windows without forming the pairs: the primitive of every ranking loss.
 
 A window i covers the scores from ``low_i`` to ``high_i = low_i + width_i``. Its ramp rises through it from 0 to 1,
 
@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-CHUNK = 1 << 16  # samples that are held in float64 at a time: a few MB, whatever M is
+CHUNK = 1 << 16  # samples converted to float64 at a time: a few MB for any M
 
 
 class RampSums(NamedTuple):
@@ -50,11 +50,11 @@ def accumulation_dtype(device: torch.device) -> torch.dtype:
 
 
 class Windows:
-    """P windows [low_i, low_i + width_i), ready to meet samples. Nothing here carries a gradient.
+    """P windows [low_i, low_i + width_i), sorted for lookups. Nothing here has a gradient.
 
     Args:
         low: (..., P) lower edges, any float type.
-        width: above 0: one for all, or (P,), which is taken at its word, to spare the round trip to the host.
+        width: above 0: one for all, or (P,), which is not checked, to avoid a round trip to the host.
 
     Raises:
         ValueError: the one width is not above 0.
@@ -214,9 +214,9 @@ def _num_at_or_below(edges: Tensor, values: Tensor) -> Tensor:
     """(..., M) int32: how many of the sorted edges (..., E) each of the values (..., M) reaches."""
     if values.dim() > 1 or values.device.type != "cpu":
         return torch.searchsorted(edges, values, right=True, out_int32=True)
-    # the same, all values halving at once: no branch to guess wrong, several times faster on a CPU
+    # binary search of all values at once: no branch mispredictions, several times faster on a CPU
     step = 1 << len(edges).bit_length()
-    edges = functional.pad(edges, (0, step - len(edges)), value=torch.nan)  # reached by nothing
+    edges = functional.pad(edges, (0, step - len(edges)), value=torch.nan)  # no sample reaches it
     found = torch.zeros(values.shape, dtype=torch.int32)
     while step := step // 2:
         found.add_(edges[step - 1 :].index_select(0, found) <= values, alpha=step)

@@ -29,15 +29,20 @@ CFG = {
 @pytest.fixture
 def options(tmp_path: Path) -> dict:
     """Options of a training that takes a second or two."""
-    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(CFG))
+    return training_options(tmp_path)
+
+
+def training_options(folder: Path) -> dict:
+    """Options of a short training whose data and runs lie in a folder."""
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(CFG))
     return {
-        "data": str(write_data_set(tmp_path / "set")),
-        "cfg": str(tmp_path / "tiny.yaml"),
+        "data": str(write_data_set(folder / "set")),
+        "cfg": str(folder / "tiny.yaml"),
         "imgsz": 64,
         "batch_size": 2,
         "epochs": 3,
         "workers": 0,
-        "project": str(tmp_path / "runs"),
+        "project": str(folder / "runs"),
         "noplots": True,
         "device": "cpu",
     }

@@ -15,16 +15,18 @@ import detect
 import train
 import val
 from models.loading import new_model
+from tests.painted_objects import NAMES
+from tests.training.conftest import Trained
 from tests.training_runs import interrupted_run, results, same_weights
 from utils.checkpoint import load_checkpoint
 from utils.config.parser import CommandParser
-from utils.errors import UserError
+from utils.errors import DivergenceError, UserError
 from utils.training.log import COLUMNS
+from utils.training.session import should_stop
 
 
-def test_a_run_leaves_what_it_promises(options: dict) -> None:
-    done = train.run(**options | {"noplots": False, "save_period": 2})
-    folder = done.save_dir
+def test_a_run_leaves_what_it_promises(trained: Trained) -> None:
+    done, folder = trained.done, trained.done.save_dir
     present = {path.name for path in folder.iterdir()}
     assert {"opt.yaml", "hyp.yaml", "results.csv", "results.png", "labels.jpg", "weights"} <= present
     assert {"train_batch0.jpg", "val_batch0_labels.jpg", "val_batch0_pred.jpg"} <= present
@@ -40,33 +42,26 @@ def test_a_run_leaves_what_it_promises(options: dict) -> None:
 
     for path in (done.best, done.last):
         content = torch.load(path, weights_only=True)
-        assert (
-            content["epoch"] == -1 and "optimizer" not in content and content["names"] == dict(enumerate(opt_names()))
-        )
+        assert content["epoch"] == -1 and "optimizer" not in content
+        assert content["names"] == dict(enumerate(NAMES))
     assert done.epochs == 3 and done.minutes > 0 and 0 <= done.metrics.map <= 1
 
 
-def opt_names() -> tuple[str, ...]:
-    from tests.painted_objects import NAMES
-
-    return NAMES
-
-
-def test_best_checkpoint_validates_and_detects(options: dict, tmp_path: Path) -> None:
-    done = train.run(**options)
+def test_best_checkpoint_validates_and_detects(trained: Trained, tmp_path: Path) -> None:
+    done = trained.done
     again = val.evaluate(weights=done.best, batch_size=4, workers=0, project=tmp_path / "val", device="cpu")
     assert again.metrics.map == done.metrics.map and again.metrics.map50 == done.metrics.map50
-    found = detect.predict(weights=done.best, source=str(tmp_path / "set/images"), project=tmp_path / "d", device="cpu")
+    pictures = str(Path(trained.options["data"]).parent / "images")
+    found = detect.predict(weights=done.best, source=pictures, project=tmp_path / "d", device="cpu")
     assert len(found) == 4
     points = torch.load(done.best, weights_only=True)["operating_points"]
     expected = [None if np.isnan(value) else value for value in again.metrics.lrp.threshold.tolist()]
     assert (points["thresholds"], points["measured"]["task"]) == (expected, "val")
 
 
-def test_equal_seeds_give_equal_runs_with_any_number_of_workers(options: dict) -> None:
-    first, second, other = (
-        train.run(**options | change) for change in ({}, {"workers": 2, "cache": "ram"}, {"seed": 1})
-    )
+def test_equal_seeds_give_equal_runs_with_any_number_of_workers(trained: Trained, options: dict) -> None:
+    first = trained.done
+    second, other = (train.run(**options | change) for change in ({"workers": 2, "cache": "ram"}, {"seed": 1}))
     assert results(first.save_dir).equals(results(second.save_dir))
     assert same_weights(first.last, second.last) and same_weights(first.best, second.best)
     assert not same_weights(first.last, other.last)
@@ -92,8 +87,8 @@ def test_a_resumed_run_equals_one_that_never_stopped(options: dict) -> None:
     assert resumed.fitness == whole.fitness
 
 
-def test_resume_refuses_what_it_cannot_do(options: dict, tmp_path: Path) -> None:
-    done = train.run(**options | {"epochs": 1})
+def test_resume_refuses_what_it_cannot_do(trained: Trained, tmp_path: Path) -> None:
+    done = trained.done
     with pytest.raises(UserError, match=r"last.pt: this run is finished; .* start a new run with --weights"):
         train.run(resume=str(done.last))
     with pytest.raises(UserError, match=r"--resume continues a run with its own settings: epochs cannot change"):
@@ -102,13 +97,13 @@ def test_resume_refuses_what_it_cannot_do(options: dict, tmp_path: Path) -> None
         train.run(resume=str(tmp_path / "none.pt"))
 
 
-def test_fine_tuning_takes_over_what_fits(options: dict, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    done = train.run(**options | {"epochs": 1})
+def test_fine_tuning_takes_over_what_fits(trained: Trained, options: dict, caplog: pytest.LogCaptureFixture) -> None:
+    done = trained.done
     caplog.set_level("INFO")
     del options["cfg"]
     one = train.run(**options | {"weights": str(done.best), "single_cls": True, "freeze": [3], "epochs": 1})
     before, after = load_checkpoint(done.best)["model"], load_checkpoint(one.last)["model"]
-    assert "entries taken from" in caplog.text
+    assert f"weights: {done.best} give" in caplog.text
     assert load_checkpoint(one.last)["names"] == {0: "object"}
     assert after["model.4.m.0.bias"].shape == (2 * 6,) and before["model.4.m.0.bias"].shape == (2 * 8,)
     assert torch.equal(after["model.0.conv.weight"], before["model.0.conv.weight"]), "row 0 is frozen"
@@ -137,6 +132,12 @@ def test_early_stopping(options: dict) -> None:
     assert done.best.exists() and load_checkpoint(done.best)["best_epoch"] == done.epochs - 3
 
 
+def test_when_to_stop() -> None:
+    """Best epoch 4; patience counts the epochs after it, and 0 is for ever."""
+    stops = [[should_stop(epoch, 4, patience) for epoch in range(4, 9)] for patience in (0, 1, 3)]
+    assert stops == [[False] * 5, [False, True, True, True, True], [False, False, False, True, True]]
+
+
 def test_nosave_and_noval(options: dict) -> None:
     done = train.run(**options | {"nosave": True, "noval": True})
     assert results(done.save_dir)["metrics/mAP_0.5"].notna().tolist() == [False, False, True]
@@ -163,22 +164,19 @@ CHANGES = {
 }
 
 
-@pytest.mark.parametrize("change", CHANGES)
-def test_each_option_changes_the_run(options: dict, change: str) -> None:
+def test_each_option_changes_the_run(options: dict) -> None:
     """Every knob does something: the trained weights differ from those without it."""
     options |= {"amp": "off", "set": ["warmup_epochs=0"], "batch_size": 64, "noval": True}  # a step in each epoch
-    changed = options | CHANGES[change]
-    if "set" in CHANGES[change]:
-        changed["set"] = [*options["set"], *CHANGES[change]["set"]]
-    plain, done = train.run(**options), train.run(**changed)
-    assert results(done.save_dir)["train/box_loss"].between(1e-6, 10).all()
-    states = [load_checkpoint(run.last) for run in (plain, done)]
-    weight = [state["model"]["model.0.conv.weight"] for state in states]
-    assert not torch.equal(*weight) and torch.isfinite(weight[1]).all()
-    if change == "preset":
-        assert states[1]["hyp"]["loss"]["box"] == "sca"
-    if change == "anchors":
-        assert torch.tensor(states[1]["cfg"]["anchors"]).shape == (2, 6)
+    plain = load_checkpoint(train.run(**options).last)["model"]["model.0.conv.weight"]
+    states = {}
+    for change, given in CHANGES.items():
+        done = train.run(**options | given | {"set": [*options["set"], *given.get("set", [])]})
+        assert results(done.save_dir)["train/box_loss"].between(1e-6, 10).all(), change
+        states[change] = load_checkpoint(done.last)
+        weight = states[change]["model"]["model.0.conv.weight"]
+        assert torch.isfinite(weight).all() and not torch.equal(weight, plain), change
+    assert states["preset"]["hyp"]["loss"]["box"] == "sca"
+    assert torch.tensor(states["anchors"]["cfg"]["anchors"]).shape == (2, 6)
 
 
 WRONG = {
@@ -193,17 +191,19 @@ WRONG = {
     "freeze": ({"freeze": [99]}, "--freeze: expected rows from 0 to 4 but got 99"),
     "weights": ({"weights": "best.onnx"}, "--weights: expected a .pt checkpoint"),
     "number": ({"epochs": "many"}, "expected a whole number of at least 1 but got 'many'"),
-    "loss is not finite": ({"set": ["box=1e39"]}, "epoch 1: expected a finite box loss but got (inf|nan)"),
 }
 
 
-@pytest.mark.parametrize("case", WRONG)
-def test_wrong_settings(options: dict, case: str) -> None:
-    change, message = WRONG[case]
-    with pytest.raises(UserError, match=message):
-        train.run(**options | change)
-    if case != "loss is not finite":
-        assert not Path(options["project"]).exists(), "a mistake leaves no folder behind"
+def test_wrong_settings(options: dict) -> None:
+    for case, (change, message) in WRONG.items():
+        with pytest.raises(UserError, match=message):
+            train.run(**options | change)
+        assert not Path(options["project"]).exists(), f"{case}: a mistake leaves no folder behind"
+
+
+def test_a_loss_that_is_not_finite_ends_the_run(options: dict) -> None:
+    with pytest.raises(DivergenceError, match=r"epoch 1: expected a finite box loss but got (inf|nan)"):
+        train.run(**options | {"set": ["box=1e39"]})
 
 
 def test_wrong_class_in_a_label_names_the_line(options: dict, tmp_path: Path) -> None:

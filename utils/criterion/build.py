@@ -117,9 +117,11 @@ def build_score_part(
             positive_weight=hyp.obj_pw,
             global_rank=loss.global_rank,
         )
+    cross_entropy = SCORE_LOSSES.build("bce")
+    assert isinstance(cross_entropy, ScoreLoss)
     return RankingParts(
         score_loss,
-        ClassLoss(SCORE_LOSSES.build("bce"), **smoothed) if has_class_loss(hyp) else None,
+        ClassLoss(cross_entropy, **smoothed) if has_class_loss(hyp) else None,
         box_range=box_range,
         joint=_scores_are_joint(hyp, num_classes),
         rank_gain=loss.rank_gain,

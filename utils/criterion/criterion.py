@@ -20,7 +20,7 @@ from utils.criterion.build import build_correlation, build_losses, build_score_p
 from utils.criterion.matches import Matches, best_per_anchor, gather_matches
 from utils.criterion.regions import ignore_regions
 from utils.criterion.score_part import ScorePart
-from utils.losses import BoxContext
+from utils.losses import BoxContext, SimilarityLoss
 from utils.structures import AnchorTable, Assignment, LossOutput, RawPredictions
 
 
@@ -141,7 +141,7 @@ class Criterion(nn.Module):
         was_training = self.training
         self.eval()
         try:
-            return self(raw, targets, regions, across_processes=False)
+            return self.forward(raw, targets, regions, across_processes=False)
         finally:
             self.train(was_training)
 
@@ -195,6 +195,7 @@ class Criterion(nn.Module):
         if self.objectness_target == "one":
             return torch.ones_like(matches.iou)
         if self.objectness_target == "box":
+            assert isinstance(self.box_loss, SimilarityLoss)  # see check_compatibility
             similarity = self.box_loss.similarity(matches.pred_boxes, matches.target_boxes, context=context)
             return similarity.clamp(0, 1)
         return matches.iou

@@ -28,7 +28,8 @@ def joint_logits(objectness: Tensor, classes: Tensor) -> Tensor:
         raise ValueError(f"Expected objectness of shape {shape}, as classes, but got {tuple(objectness.shape)}")
     with torch.autocast(classes.device.type, enabled=False):
         dtype = torch.promote_types(classes.dtype, torch.float32)
-        return _JointLogits.apply(objectness.to(dtype), classes.to(dtype))
+        joint: Tensor = _JointLogits.apply(objectness.to(dtype), classes.to(dtype))
+    return joint
 
 
 class _JointLogits(torch.autograd.Function):

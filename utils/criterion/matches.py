@@ -35,7 +35,16 @@ class Matches(NamedTuple):
 
     def select(self, index: Tensor) -> Matches:
         """The matches at ``index``, (K,) int64."""
-        return Matches(*(value[index] for value in self))
+        return Matches(
+            self.image[index],
+            self.anchor[index],
+            self.target[index],
+            self.pred[index],
+            self.pred_boxes[index],
+            self.target_boxes[index],
+            self.iou[index],
+            self.classes[index],
+        )
 
 
 def gather_matches(raw: RawPredictions, targets: Tensor, table: AnchorTable, assignment: Assignment) -> Matches:

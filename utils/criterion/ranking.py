@@ -105,7 +105,7 @@ class RankingParts(nn.Module):
         if not self.joint:
             return predictions.objectness.reshape(-1), position
         # one split, whose backward fills one gradient, where three views would fill one each
-        _, objectness, classes = values.split((4, 1, num_classes), dim=2)
+        _, objectness, classes = torch.split(values, [4, 1, num_classes], dim=2)
         return joint_logits(objectness, classes).view(-1), position * num_classes + matches.classes
 
     def _targets(self, logits: Tensor, positive: Tensor, quality: Tensor, ignore: Tensor | None) -> Tensor:
@@ -128,4 +128,5 @@ class RankingParts(nn.Module):
         score, box = functools.reduce(torch.add, parts.values()).detach(), box.detach()
         if self.balance is None:
             return step_balance(score, box)
-        return self.balance(score + self.rank_gain * box, box, across_processes=across_processes)
+        weight: Tensor = self.balance(score + self.rank_gain * box, box, across_processes=across_processes)
+        return weight

@@ -24,6 +24,10 @@ class EpochBalance(nn.Module):
     buffers, so a checkpoint has them, and steps that all processes take together leave the same values in each.
     """
 
+    ratio: Tensor
+    score_sum: Tensor
+    box_sum: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         for name in ("ratio", "score_sum", "box_sum"):

@@ -71,8 +71,10 @@ def apply_calibration(calibration: Mapping[str, Any], scores: np.ndarray) -> np.
     if missing:
         raise UserError(f"expected a calibration of kind {kind} to hold {', '.join(sorted(missing))}")
     if kind == "isotonic":
-        return np.interp(scores, calibration["scores"], calibration["probabilities"])
-    return expit(calibration["slope"] * _log_odds(scores) + calibration["offset"])
+        calibrated: np.ndarray = np.interp(scores, calibration["scores"], calibration["probabilities"])
+    else:
+        calibrated = expit(calibration["slope"] * _log_odds(scores) + calibration["offset"])
+    return calibrated
 
 
 def fit_class_calibrations(outcomes: Outcomes, kind: str = "isotonic") -> list[Calibration]:
@@ -125,4 +127,5 @@ def _fit_platt(scores: np.ndarray, outcomes: np.ndarray) -> Calibration:
 
 
 def _log_odds(scores: np.ndarray) -> np.ndarray:
-    return logit(np.clip(scores, SCORE_MARGIN, 1 - SCORE_MARGIN))
+    odds: np.ndarray = logit(np.clip(scores, SCORE_MARGIN, 1 - SCORE_MARGIN))
+    return odds

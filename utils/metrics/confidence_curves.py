@@ -77,7 +77,8 @@ def log_odds_axis(scores: np.ndarray, threshold: float, num_points: int) -> np.n
     margin = np.finfo(np.float64).eps
     odds = logit(np.clip(scores, margin, 1 - margin))
     start, end = min(np.quantile(odds, 0.1), logit(threshold) - 2), odds.max()
-    return expit(np.linspace(start, max(end, start + 1), num_points))
+    confidences: np.ndarray = expit(np.linspace(start, max(end, start + 1), num_points))
+    return confidences
 
 
 def _f1_thresholds(outcomes: Outcomes, slices: list[slice]) -> np.ndarray:

@@ -68,4 +68,5 @@ def optimal_lrp(outcomes: Outcomes, tau: float) -> OptimalLRP:
             fn[best] / num_gt[index],
             outcomes.scores[own][kept[best]],
         )
-    return OptimalLRP(*columns, tau)
+    lrp, localisation, false_positive, false_negative, threshold = columns
+    return OptimalLRP(lrp, localisation, false_positive, false_negative, threshold, tau)

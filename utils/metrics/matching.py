@@ -147,4 +147,5 @@ def _overlap(boxes: np.ndarray, gt_boxes: np.ndarray, crowd: np.ndarray) -> np.n
     area = boxes[:, 2] * boxes[:, 3]
     union = area + gt_boxes[:, 2] * gt_boxes[:, 3] - intersection
     union[crowd] = area[crowd]
-    return np.divide(intersection, union, out=np.zeros_like(union), where=intersection > 0)
+    overlap: np.ndarray = np.divide(intersection, union, out=np.zeros_like(union), where=intersection > 0)
+    return overlap

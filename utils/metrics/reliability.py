@@ -93,4 +93,5 @@ def _weighted_gap(score_sum: np.ndarray, target_sum: np.ndarray, count: np.ndarr
     """Sum over bins (..., K) of share x abs(mean score - mean target): the bin's count cancels. NaN without counts."""
     total = count.sum(axis=-1)
     gap = np.abs(score_sum - target_sum).sum(axis=-1)
-    return np.divide(gap, total, out=np.full(np.shape(total), np.nan), where=total > 0)
+    share: np.ndarray = np.divide(gap, total, out=np.full(np.shape(total), np.nan), where=total > 0)
+    return share

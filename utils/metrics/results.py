@@ -54,7 +54,8 @@ class Metrics:
     @property
     def ap(self) -> np.ndarray:
         """(C, T) average precision in [0, 1]; NaN for a class without ground truth."""
-        return self.precision_curves[0].mean(axis=-1)
+        means: np.ndarray = self.precision_curves[0].mean(axis=-1)
+        return means
 
     @property
     def confidence(self) -> float:
@@ -89,7 +90,8 @@ class Metrics:
     @property
     def class_map(self) -> np.ndarray:
         """(C,) AP of each class, mean over thresholds; NaN for a class without ground truth."""
-        return self.ap.mean(axis=1)
+        means: np.ndarray = self.ap.mean(axis=1)
+        return means
 
     @property
     def map(self) -> float:

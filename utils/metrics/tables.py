@@ -68,7 +68,8 @@ class Ranked(NamedTuple):
 
 def group_number(table: DetectionTable | GroundTruthTable, num_classes: int) -> np.ndarray:
     """(n,) int64: one number for each pair of image and class."""
-    return table.image * num_classes + table.classes
+    numbers: np.ndarray = table.image * num_classes + table.classes
+    return numbers
 
 
 def rank_detections(table: DetectionTable, num_classes: int, max_det: int) -> Ranked:

@@ -35,7 +35,7 @@ def _inside(boxes: Tensor, image: Tensor, regions: Tensor) -> Tensor:
     """(B, N) bool: boxes (B, N, 4) with more than ``SHARE`` of their area in a region (R, 4) of their image."""
     hits = torch.zeros(boxes.shape[:2], dtype=torch.int32, device=boxes.device)
     some = max(1, MAX_PAIRS // max(1, boxes.shape[1]))
-    for part_image, part in zip(image.split(some), regions[:, None].split(some), strict=True):
+    for part_image, part in zip(torch.split(image, some), torch.split(regions[:, None], some), strict=True):
         own = boxes[part_image]  # (r, N, 4)
         low, high = torch.maximum(own[..., :2], part[..., :2]), torch.minimum(own[..., 2:], part[..., 2:])
         shared = (high - low).clamp(min=0).prod(dim=-1)

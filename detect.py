@@ -39,7 +39,7 @@ def load(
     weights: str | Path | Sequence[str | Path],
     device: str | torch.device = "cpu",
     *,
-    conf: float | str = 0.25,
+    conf: float | str = "auto",
     calibrate: str = "none",
     augment: bool = False,
 ) -> Detector:
@@ -48,7 +48,8 @@ def load(
     Args:
         weights: checkpoint file, or several with the same classes, which are one ensemble.
         device: ``cpu``, ``0``, ``cuda:0``, ``mps``.
-        conf: least score of a detection; ``auto`` takes the LRP-optimal threshold of each class from the checkpoint.
+        conf: least score of a detection; ``auto`` takes the LRP-optimal threshold of each class from the checkpoint, or
+            0.25 where it has none.
         calibrate: ``isotonic`` or ``platt`` shows probabilities for scores, by the map of each class in the checkpoint;
             a number given as ``conf`` then is a probability. ``none`` shows scores as the network gives them.
         augment: look at each image at three sizes, once mirrored.
@@ -80,7 +81,6 @@ def predict(**options: Unpack[DetectKeywords]) -> list[Result]:
         check_screen()
     device = select_device(asked.device)
     detector, thresholds = load_detector(asked.weights, device, asked.conf_thres, asked.calibrate, asked.augment)
-    log.info("%s", thresholds)
     detector.iou, detector.max_det = asked.iou_thres, asked.max_det
     detector.classes, detector.agnostic, detector.half = asked.classes, asked.agnostic_nms, asked.half
     files = DetectionFiles(
@@ -105,7 +105,7 @@ def predict(**options: Unpack[DetectKeywords]) -> list[Result]:
                 results.append(dataclasses.replace(result, pixels=None))
             if not files.add(result):
                 break
-    totals.report(asked.source, thresholds, detector.calibrations is not None, files.save_dir)
+    totals.report(asked.source, thresholds, detector.advice, detector.calibrations is not None, files.save_dir)
     return results
 
 
@@ -136,7 +136,7 @@ class _Totals:
         self.best_score = max(self.best_score, result.best_score)
         self.speed_ms.update(result.speed_ms)
 
-    def report(self, source: object, thresholds: str, calibrated: bool, folder: Path | None) -> None:
+    def report(self, source: object, thresholds: str, advice: str, calibrated: bool, folder: Path | None) -> None:
         """Say how it went: a run without a picture is an error, one without a detection tells why."""
         if not self.num_pictures:
             raise UserError(f"{source}: expected at least one readable picture but found none")
@@ -144,7 +144,8 @@ class _Totals:
         log.info("speed per picture: %s", speed)
         if not self.num_detections:
             best = f"{self.best_score:.3g}" + (" before calibration" if calibrated else "")
-            log.warning("nothing passed the %s: the highest score seen is %s", thresholds, best)
+            cure = f". {advice}" if advice else ""
+            log.warning("nothing passed the %s: the highest score seen is %s%s", thresholds, best, cure)
         if folder is not None:
             log.info("results are in %s", folder)
 

@@ -32,6 +32,7 @@ from utils.metrics.calibration import KINDS
 from utils.metrics.reliability import reliability
 
 KEY = "operating_points"
+DEFAULT_CONF = 0.25  # where no thresholds are stored
 _HALVINGS = 100  # of [0, 1]: down to the last digit of a float
 
 
@@ -85,11 +86,13 @@ class OperatingPoint(NamedTuple):
         conf: one threshold, or C of them; detections have scores above it, as the network gives them.
         calibrations: C maps from score to the probability shown, or None.
         text: what to tell the user of the thresholds.
+        advice: what to do where nothing passes; empty where that needs none.
     """
 
     conf: float | list[float]
     calibrations: list[Mapping[str, Any]] | None
     text: str
+    advice: str = ""
 
 
 def choose_operating_point(
@@ -99,19 +102,24 @@ def choose_operating_point(
 
     Args:
         contents, files: of the checkpoints.
-        conf: least score, or ``auto`` for the LRP-optimal threshold of each class. A number is a probability where
-            scores are calibrated.
+        conf: least score, or ``auto`` for the LRP-optimal threshold of each class; of a checkpoint without thresholds,
+            and of an ensemble, ``auto`` is ``DEFAULT_CONF``. A number is a probability where scores are calibrated.
         calibrate: one of ``CALIBRATIONS``.
 
     Raises:
-        UserError: a number out of [0, 1], another word, or a checkpoint (or several) without what is asked for.
+        UserError: a number out of [0, 1], another word, thresholds of other classes, or a checkpoint (or several)
+            without the calibration asked for.
     """
     if isinstance(conf, int | float):
         check_fractions(conf_thres=conf)
         if calibrate == "none":
-            return OperatingPoint(conf, None, f"confidence threshold {conf:g}")
+            return OperatingPoint(conf, None, f"confidence threshold {conf:g}", _advice(contents, files))
     elif conf != AUTO:
         raise UserError(f"--conf-thres: expected a number from 0 to 1 or {AUTO!r} but got {conf!r}")
+    elif calibrate == "none" and not has_thresholds(contents):
+        reason = "an ensemble has no thresholds" if len(files) > 1 else f"{files[0]} holds no thresholds"
+        text = f"confidence threshold {DEFAULT_CONF:g}, since {reason}"
+        return OperatingPoint(DEFAULT_CONF, None, text, _advice(contents, files))
     flag = f"--calibrate {calibrate}" if calibrate != "none" else f"--conf-thres {AUTO}"
     if len(files) > 1:
         raise UserError(f"{flag}: expected one checkpoint, since thresholds are of its scores, but got {len(files)}")
@@ -130,6 +138,21 @@ def choose_operating_point(
     )
     # thresholds count themselves, suppression wants scores above its own
     return OperatingPoint(np.nextafter(thresholds, 0).tolist(), calibrations, text + ", ".join(parts))
+
+
+def has_thresholds(contents: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether ``auto`` finds a threshold of any class: in one checkpoint, of which validation found objects."""
+    points = contents[0].get(KEY) if len(contents) == 1 else None
+    return bool(points) and any(value is not None for value in points["thresholds"])
+
+
+def _advice(contents: Sequence[Mapping[str, Any]], files: Sequence[str | Path]) -> str:
+    """What to do where nothing passes a threshold that is a number."""
+    if has_thresholds(contents):
+        return f"{AUTO!r} as threshold takes those of each class that training measured and stored in {files[0]}"
+    if len(files) > 1:
+        return "a lower threshold shows more"
+    return f"a lower threshold shows more; python val.py --weights {files[0]} --save-thresholds measures the best ones"
 
 
 def _auto_thresholds(points: Mapping[str, Any]) -> list[float]:

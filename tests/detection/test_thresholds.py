@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -71,15 +72,23 @@ def test_automatic_thresholds_are_those_of_each_class(
     )
 
 
-def test_thresholds_that_nobody_measured_are_explained(tmp_path: Path, weights: Path, source: Path) -> None:
-    for options in ({"conf_thres": "auto"}, {"calibrate": "platt"}):
-        with pytest.raises(UserError, match=r"it holds none; python val.py --weights .*best.pt --save-thresholds"):
-            run_predict(weights, source, **options)
+def test_thresholds_that_nobody_measured_are_explained(
+    tmp_path: Path, weights: Path, source: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Without thresholds ``auto`` is 0.25, and that is said; a calibration cannot be made up."""
+    caplog.set_level("INFO")
+    with pytest.raises(UserError, match=r"it holds none; python val.py --weights .*best.pt --save-thresholds"):
+        run_predict(weights, source, calibrate="platt")
     stored = with_points(weights, tmp_path / "stored.pt", [None, None, None])
-    with pytest.raises(UserError, match="validation found no object"):
-        run_predict(stored, source, conf_thres="auto")
-    with pytest.raises(UserError, match="expected one checkpoint, since thresholds are of its scores, but got 2"):
-        run_predict([stored, stored], source, conf_thres="auto")
+    (quarter,) = detect.load(weights, conf=0.25)(source)
+    for files, reason in (
+        (weights, r"confidence threshold 0.25, since .*best\.pt holds no thresholds"),
+        (stored, r"confidence threshold 0.25, since .*stored\.pt holds no thresholds"),
+        ([stored, stored], "confidence threshold 0.25, since an ensemble has no thresholds"),
+    ):
+        caplog.clear()
+        (found,) = run_predict(files, source)
+        assert torch.equal(found.xyxy, quarter.xyxy) and re.search(reason, caplog.text)
     with pytest.raises(
         UserError, match=r"--calibrate: unknown value 'plat'. Known: isotonic, none, platt. Did you mean 'platt'"
     ):
@@ -107,3 +116,17 @@ def test_a_word_that_is_no_threshold_is_refused_on_the_command_line(capsys) -> N
     with pytest.raises(SystemExit):
         CommandParser(DetectOptions).given(["--weights", "best.pt", "--conf-thres", "autoo"])
     assert "--conf-thres: expected a number from 0 to 1 or 'auto' but got 'autoo'" in capsys.readouterr().err
+
+
+def test_stored_thresholds_are_the_default_and_named_as_the_cure(
+    tmp_path: Path, weights: Path, source: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    stored = with_points(weights, tmp_path / "stored.pt", [0.1, 0.1, 0.1])
+    (found,) = run_predict(stored, source)
+    assert len(found) > 0 and "LRP-optimal thresholds" in caplog.text
+    run_predict(stored, source, conf_thres=1.0)
+    assert "'auto' as threshold takes those of each class" in caplog.text
+    detector = detect.load(stored, conf=1.0)
+    with pytest.warns(UserWarning, match="nothing passed; the highest score is 0.*'auto' as threshold takes those"):
+        detector(source)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,8 @@ from utils.metrics import apply_class_calibrations
 from utils.operating_points import choose_operating_point
 from utils.postprocess import best_score, non_max_suppression, scale_boxes
 
+log = logging.getLogger(__name__)
+
 
 @dataclasses.dataclass(repr=False)
 class Detector:
@@ -35,6 +39,7 @@ class Detector:
             compared with scores as the network gives them.
         image_size: pixels that the longer side of a picture is brought to, or (height, width) to fit into.
         half: run the network in 16 bits (float16 on a GPU, else bfloat16).
+        advice: what to do where nothing passes ``conf``; empty where that is no surprise.
         calibrations: maps from score to probability, one for each class, that scores go through before they are shown;
             None shows them as they are. See ``utils.operating_points``.
     """
@@ -50,6 +55,7 @@ class Detector:
     image_size: int | Sequence[int] = DEFAULT_IMAGE_SIZE
     half: bool = False
     calibrations: Sequence[Mapping[str, Any]] | None = None
+    advice: str = ""
 
     def __repr__(self) -> str:
         """One line: what it detects, where, and from which score on."""
@@ -69,7 +75,11 @@ class Detector:
         Raises:
             UserError: a source that does not exist or has another form, or a class that the network does not know.
         """
-        return list(self.stream(source, imgsz))
+        results = list(self.stream(source, imgsz))
+        if self.advice and results and not any(map(len, results)):
+            best = max(result.best_score for result in results)
+            warnings.warn(f"nothing passed; the highest score is {best:.3g}. {self.advice}", stacklevel=2)
+        return results
 
     def stream(
         self, source: Source | Sequence[Source], imgsz: int | Sequence[int] | None = None, vid_stride: int = 1
@@ -154,5 +164,7 @@ def load_detector(
     network, contents = load_networks(files, device, augment)
     point = choose_operating_point(contents, files, conf, calibrate)
     size = contents[0].get("image_size") or DEFAULT_IMAGE_SIZE
-    detector = Detector(network, network.names, point.conf, image_size=size, calibrations=point.calibrations)
+    settings = {"image_size": size, "calibrations": point.calibrations, "advice": point.advice}
+    detector = Detector(network, network.names, point.conf, **settings)
+    log.info("%s", point.text)
     return detector, point.text

@@ -39,8 +39,8 @@ class DetectOptions(Options):
         aliases=("--img", "--img-size"),
     )
     conf_thres: float | str = option(
-        NumberOr(0.25, 0, 1, AUTO),
-        "confidence threshold; 'auto' uses the best one of each class, as stored in the checkpoint",
+        NumberOr(AUTO, 0, 1, AUTO),
+        "confidence threshold; 'auto' uses the best one of each class, as stored in the checkpoint, or 0.25 without",
         metavar="CONF",
     )
     iou_thres: float = option(Number(0.45, 0, 1), "IoU threshold of NMS")

@@ -70,6 +70,9 @@ def test_a_bug_in_a_builder_is_no_wrong_setting() -> None:
 
     for build in (broken, wrong_signature, unlucky):
         known.add(Info(name=build.__name__, build=build, parameters={"size": Number(1.0)}))
+    known.add(Info(name="broken_check", build=dict, parameters={"size": Checked(1, len)}))
+    with pytest.raises(TypeError):
+        known.build("broken_check", size=3)
     for name, error in (("broken", TypeError), ("wrong_signature", TypeError), ("unlucky", ValueError)):
         with pytest.raises(error) as caught:
             known.build(name)

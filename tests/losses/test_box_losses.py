@@ -94,6 +94,20 @@ def test_similarity_is_1_minus_the_loss() -> None:
             assert torch.allclose(loss.similarity(target, target), torch.ones(100, dtype=target.dtype), atol=1e-6)
 
 
+def test_an_additive_loss_is_the_iou_loss_plus_a_penalty() -> None:
+    """Wrappers keep the range of such a loss, and widen that of the others by 1 on both sides."""
+    others = {"alpha_iou", "focal_eiou", "gcd", "l1", "nwd", "piou2", "sca", "smooth_l1", "wiou"}
+    assert {name for name in NAMES if not box_loss(name).additive} == others
+    pred, target = random_pairs(500)
+    for name in NAMES:
+        loss = box_loss(name)
+        low, high = loss.range
+        assert box_loss("inner", of=name).range == ((low, high) if loss.additive else (low - 1, high + 1)), name
+        if loss.additive and not hasattr(loss, "inside"):
+            penalty = loss(pred, target) - box_loss("iou")(pred, target)
+            assert penalty.min() > -1e-6 and penalty.max() < high - 1 + 1e-6, name
+
+
 def test_losses_that_say_nothing_about_how_good_a_box_is_have_no_similarity() -> None:
     without = {name for name in NAMES if not has_similarity(name)}
     assert without == {"focal_eiou", "l1", "piou2", "smooth_l1", "wiou"}

@@ -30,9 +30,9 @@ def test_a_preset_trains_validates_and_detects(options: dict, tmp_path: Path, pr
     assert (losses[["train/box_loss", "val/box_loss"]] > 0).all().all()
     assert load_checkpoint(done.best)["hyp"] == load_hyperparameters(preset).to_mapping()
 
-    again = val.evaluate(weights=done.best, workers=0, project=tmp_path / "val", device="cpu")
+    again = val.evaluate(weights=done.best, workers=0, plots=False, project=tmp_path / "val", device="cpu")
     assert again.metrics.map == done.metrics.map and again.metrics.num_images == len(SCENES)
     pictures = str(tmp_path / "set" / "images")
-    found = detect.predict(weights=done.best, source=pictures, conf_thres=1e-6, project=tmp_path / "d", device="cpu")
+    found = detect.predict(weights=done.best, source=pictures, conf_thres=1e-6, nosave=True, device="cpu")
     assert len(found) == len(SCENES) and sum(len(result.xyxy) for result in found) > 0
     assert all(torch.isfinite(result.xyxy).all() for result in found)

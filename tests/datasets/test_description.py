@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
+from tests.cases import case
 from utils.datasets import read_data_yaml
 from utils.datasets.scan import list_images
 from utils.errors import UserError
@@ -25,11 +26,12 @@ def described(tmp_path: Path):
     return read
 
 
-@pytest.mark.parametrize(("name", "nc"), [("coco", 80), ("VOC", 20), ("bccd", 3), ("shapes", 5)])
-def test_the_files_that_come_along_are_valid(name: str, nc: int) -> None:
-    description = read_data_yaml(DATA / f"{name}.yaml")
-    assert description.nc == nc == len(set(description.names))
-    assert {"train", "val"} <= set(description.splits)
+def test_the_files_that_come_along_are_valid() -> None:
+    for name, nc in [("coco", 80), ("VOC", 20), ("bccd", 3), ("shapes", 5)]:
+        with case(name, nc):
+            description = read_data_yaml(DATA / f"{name}.yaml")
+            assert description.nc == nc == len(set(description.names))
+            assert {"train", "val"} <= set(description.splits)
 
 
 def test_names_may_be_a_mapping(described) -> None:
@@ -43,9 +45,8 @@ def test_keys_of_labelling_services_have_no_effect(described) -> None:
     assert described(PLAIN + exported) == plain
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
+def test_mistakes_name_file_and_line(described) -> None:
+    for text, message in [
         (PLAIN + "nmes: [cat]\n", r"set.yaml:4: unknown key 'nmes'. .*Did you mean 'names'"),
         (PLAIN + "nc: 3\n", r"set.yaml:4: nc: expected 2, the number of names, but got 3"),
         (
@@ -66,11 +67,9 @@ def test_keys_of_labelling_services_have_no_effect(described) -> None:
         ("train: a\nval: b\nnames: {0: cat, 0: dog}\n", r"set.yaml:3: .*'0' is given twice"),
         ("- a\n", r"expected a mapping"),
         ("a: [\n", r"set.yaml:2: not valid YAML"),
-    ],
-)
-def test_mistakes_name_file_and_line(described, text: str, message: str) -> None:
-    with pytest.raises(UserError, match=message):
-        described(text)
+    ]:
+        with case(text, message), pytest.raises(UserError, match=message):
+            described(text)
 
 
 def test_a_missing_file_is_a_user_error(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.cases import case
 from utils.datasets.formats.voc_xml import read_voc_labels
 from utils.datasets.formats.yolo_txt import label_path, read_yolo_labels
 from utils.errors import UserError
@@ -77,15 +78,21 @@ def test_missing_and_empty_files_are_background(yolo, tmp_path: Path) -> None:
     assert (missing.found, empty.found) == (False, True)
 
 
-@pytest.mark.parametrize(
-    "row",
-    ["0 0.5 0.5 0.2", "0 0.5 0.5 0.2 0.2 0.9", "0 a 0.5 0.2 0.2", "0.5 0.5 0.5 0.2 0.2", "0 nan 0.5 0.2 0.2",
-     "0 1.5 0.5 0.2 0.2", "0 -0.1 0.5 0.2 0.2", "0 0.5 0.5 0 0.2"],
-)  # fmt: skip
-def test_a_bad_row_is_left_out_with_file_and_line(yolo, row: str) -> None:
-    annotation = yolo(f"1 0.5 0.5 0.2 0.2\n{row}\n")
-    np.testing.assert_array_equal(annotation.labels[:, 0], [1])
-    assert len(annotation.problems) == 1 and "a.txt:2: " in annotation.problems[0]
+def test_a_bad_row_is_left_out_with_file_and_line(yolo) -> None:
+    for row in [
+        "0 0.5 0.5 0.2",
+        "0 0.5 0.5 0.2 0.2 0.9",
+        "0 a 0.5 0.2 0.2",
+        "0.5 0.5 0.5 0.2 0.2",
+        "0 nan 0.5 0.2 0.2",
+        "0 1.5 0.5 0.2 0.2",
+        "0 -0.1 0.5 0.2 0.2",
+        "0 0.5 0.5 0 0.2",
+    ]:
+        with case(row):
+            annotation = yolo(f"1 0.5 0.5 0.2 0.2\n{row}\n")
+            np.testing.assert_array_equal(annotation.labels[:, 0], [1])
+            assert len(annotation.problems) == 1 and "a.txt:2: " in annotation.problems[0]
 
 
 def test_rounding_beyond_the_border_is_clipped_not_dropped(yolo) -> None:
@@ -100,10 +107,13 @@ def test_repeated_rows_are_left_out_with_their_line(yolo) -> None:
     assert "a.txt:3: repeats line 1" in annotation.problems[0]
 
 
-@pytest.mark.parametrize("cls", [3, -1])
-def test_a_wrong_class_index_ends_the_run(yolo, cls: int) -> None:
-    with pytest.raises(UserError, match=rf"a.txt:2: expected a class index from 0 to 2 but got {cls}\. .*2 person"):
-        yolo(f"0 0.5 0.5 0.2 0.2\n{cls} 0.5 0.5 0.2 0.2\n")
+def test_a_wrong_class_index_ends_the_run(yolo) -> None:
+    for cls in [3, -1]:
+        with (
+            case(cls),
+            pytest.raises(UserError, match=rf"a.txt:2: expected a class index from 0 to 2 but got {cls}\. .*2 person"),
+        ):
+            yolo(f"0 0.5 0.5 0.2 0.2\n{cls} 0.5 0.5 0.2 0.2\n")
 
 
 def test_a_label_file_that_is_no_text_is_an_error_of_the_image(yolo, tmp_path: Path) -> None:
@@ -135,11 +145,12 @@ def test_voc_boxes_are_clipped_to_the_image(voc) -> None:
     np.testing.assert_allclose(annotation.labels, [[1, 0.5, 0.75, 1, 0.5]])
 
 
-@pytest.mark.parametrize("box", [(30, 30, 10, 40), (250, 10, 260, 20), ("x", 1, 2, 3), (1, 1, "nan", 5), ("", 1, 2, 3)])
-def test_voc_degenerate_boxes_are_left_out_with_file_and_line(voc, box: tuple[object, ...]) -> None:
-    annotation = voc(voc_object("dog", 1, 1, 50, 50), voc_object("cat", *box))
-    np.testing.assert_array_equal(annotation.labels[:, 0], [1])
-    assert len(annotation.problems) == 1 and "a.xml:6: cat: expected" in annotation.problems[0]
+def test_voc_degenerate_boxes_are_left_out_with_file_and_line(voc) -> None:
+    for box in [(30, 30, 10, 40), (250, 10, 260, 20), ("x", 1, 2, 3), (1, 1, "nan", 5), ("", 1, 2, 3)]:
+        with case(box):
+            annotation = voc(voc_object("dog", 1, 1, 50, 50), voc_object("cat", *box))
+            np.testing.assert_array_equal(annotation.labels[:, 0], [1])
+            assert len(annotation.problems) == 1 and "a.xml:6: cat: expected" in annotation.problems[0]
 
 
 def test_voc_one_pixel_wide_box_is_kept(voc) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.cases import case
 from tests.painted_sets import assert_labels_follow_pixels, painted_set
 from utils.datasets import dataset
 from utils.datasets.mosaic import mosaic_of_nine
@@ -58,27 +59,29 @@ def test_each_image_lands_where_the_pinwheel_says() -> None:
     np.testing.assert_array_equal(canvas, painted)
 
 
-@pytest.mark.parametrize(("fraction", "corner"), [(0.0, 100), (1.0, 0)])
-def test_the_window_moves_by_up_to_one_image(fraction: float, corner: int) -> None:
-    tiles = [whole_tile(200 + index, 100, 100) for index in range(9)]
-    _, objects = mosaic_of_nine(tiles, 100, Draws(fraction, fraction))
-    np.testing.assert_array_equal(objects.boxes[0], [corner, corner, corner + 100, corner + 100])
-    sides = objects.boxes[:, 2:] - objects.boxes[:, :2]
-    assert (sides.prod(axis=1) > 0).sum() == 4, "images of one size make a grid of which the window holds four"
+def test_the_window_moves_by_up_to_one_image() -> None:
+    for fraction, corner in [(0.0, 100), (1.0, 0)]:
+        with case(fraction, corner):
+            tiles = [whole_tile(200 + index, 100, 100) for index in range(9)]
+            _, objects = mosaic_of_nine(tiles, 100, Draws(fraction, fraction))
+            np.testing.assert_array_equal(objects.boxes[0], [corner, corner, corner + 100, corner + 100])
+            sides = objects.boxes[:, 2:] - objects.boxes[:, :2]
+            assert (sides.prod(axis=1) > 0).sum() == 4, "images of one size make a grid of which the window holds four"
 
 
-@pytest.mark.parametrize("index", range(10))
-def test_boxes_are_where_the_pixels_are(index: int) -> None:
-    rng = sample_rng(0, 1, index)
-    tiles = [whole_tile(200 + number, *rng.integers(20, 101, 2).tolist()) for number in range(9)]
-    canvas, objects = mosaic_of_nine(tiles, 100, rng)
-    assert canvas.shape == (200, 200, 3)
-    for value, box in zip(objects.classes, objects.boxes, strict=True):
-        rows, columns = np.nonzero(canvas[..., 0] == value)
-        assert len(rows) == (box[2:] - box[:2]).prod()
-        if len(rows):
-            np.testing.assert_array_equal(box, [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
-    assert (canvas == GREY).all(axis=2).sum() == 200 * 200 - (canvas[..., 0] >= 200).sum()
+def test_boxes_are_where_the_pixels_are() -> None:
+    for index in range(10):
+        with case(index):
+            rng = sample_rng(0, 1, index)
+            tiles = [whole_tile(200 + number, *rng.integers(20, 101, 2).tolist()) for number in range(9)]
+            canvas, objects = mosaic_of_nine(tiles, 100, rng)
+            assert canvas.shape == (200, 200, 3)
+            for value, box in zip(objects.classes, objects.boxes, strict=True):
+                rows, columns = np.nonzero(canvas[..., 0] == value)
+                assert len(rows) == (box[2:] - box[:2]).prod()
+                if len(rows):
+                    np.testing.assert_array_equal(box, [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
+            assert (canvas == GREY).all(axis=2).sum() == 200 * 200 - (canvas[..., 0] >= 200).sum()
 
 
 def test_outlines_are_moved_and_cut_like_boxes() -> None:

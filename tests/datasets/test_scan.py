@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.cases import case
 from utils.config.hyperparameters import Hyperparameters
 from utils.datasets import DetectionDataset, read_data_yaml
 from utils.datasets import pixels as pixels_module
@@ -232,18 +233,17 @@ def test_an_image_that_is_listed_twice_is_trained_on_twice(root: Path, cache: st
         np.testing.assert_array_equal(first.labels, second.labels)
 
 
-@pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "webp"])
-@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
-def test_the_size_is_that_of_the_decoded_image_whatever_exif_says(
-    tmp_path: Path, suffix: str, orientation: int
-) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    file = str(tmp_path / f"turned.{suffix}")
-    Image.fromarray(np.zeros((20, 50, 3), np.uint8)).save(file, exif=exif)
-    assert check_image(file) == read_image(file).shape[:2]
-    if suffix == "jpg":
-        assert check_image(file) == ((50, 20) if orientation > 4 else (20, 50))
+def test_the_size_is_that_of_the_decoded_image_whatever_exif_says(tmp_path: Path) -> None:
+    for orientation in [1, 3, 6, 8]:
+        for suffix in ["jpg", "png", "tif", "webp"]:
+            with case(orientation, suffix):
+                exif = Image.Exif()
+                exif[0x0112] = orientation
+                file = str(tmp_path / f"turned.{suffix}")
+                Image.fromarray(np.zeros((20, 50, 3), np.uint8)).save(file, exif=exif)
+                assert check_image(file) == read_image(file).shape[:2]
+                if suffix == "jpg":
+                    assert check_image(file) == ((50, 20) if orientation > 4 else (20, 50))
 
 
 def test_grey_and_transparent_images_become_three_channels(tmp_path: Path) -> None:

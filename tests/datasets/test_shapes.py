@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.cases import case
 from utils.datasets import DetectionDataset, read_data_yaml
 from utils.datasets.randomness import Stream, keyed_rng
 from utils.datasets.scenes import FIGURES, coverage, draw_scene, place_figure
@@ -59,18 +60,19 @@ def test_another_seed_is_another_folder() -> None:
     assert all(first[name] != second[name] for name in first)
 
 
-@pytest.mark.parametrize("name", FIGURES)
-def test_the_box_of_a_figure_is_that_of_its_pixels(name: str) -> None:
-    for index in range(10):
-        rng = keyed_rng(Stream.SHAPES, 0, 0, index)
-        corners = place_figure(FIGURES[name](rng), 200, 200, rng)
-        corners += 150 - corners.mean(axis=0)  # well inside a picture of 300 x 300
-        rows, columns = np.nonzero(coverage(corners, 300, 300) > 0)
-        found = np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
-        low, high = corners.min(axis=0), corners.max(axis=0)
-        # the pixels touched reach up to one further than the corners, never less by more than the sampling step
-        outside = np.concatenate((low - found[:2], found[2:] - high))
-        assert (outside > -0.3).all() and (outside < 1.3).all()
+def test_the_box_of_a_figure_is_that_of_its_pixels() -> None:
+    for name in FIGURES:
+        with case(name):
+            for index in range(10):
+                rng = keyed_rng(Stream.SHAPES, 0, 0, index)
+                corners = place_figure(FIGURES[name](rng), 200, 200, rng)
+                corners += 150 - corners.mean(axis=0)  # well inside a picture of 300 x 300
+                rows, columns = np.nonzero(coverage(corners, 300, 300) > 0)
+                found = np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
+                low, high = corners.min(axis=0), corners.max(axis=0)
+                # the pixels touched reach up to one further than the corners, never less by more than the sampling step
+                outside = np.concatenate((low - found[:2], found[2:] - high))
+                assert (outside > -0.3).all() and (outside < 1.3).all()
 
 
 def test_scenes_have_boxes_inside_and_several_classes() -> None:

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
+from tests.cases import case
 from utils.config.hyperparameters import Hyperparameters
 from utils.datasets.colour import jitter_to_rgb
 from utils.datasets.copy_paste import copy_paste
@@ -45,31 +46,32 @@ def outline(points: list[tuple[float, float]], owner: int = 0) -> Polygons:
     return Polygons(np.array(points, np.float32), np.full(len(points), owner))
 
 
-@pytest.mark.parametrize("flips", [{"fliplr": 1}, {"flipud": 1}, {"fliplr": 1, "flipud": 1}])
-def test_flips_move_boxes_with_pixels(flips: dict[str, float]) -> None:
-    image, objects = bright_box(60, 100, (10, 5, 30, 45))
-    objects = objects._replace(polygons=outline([(10, 5), (30, 45), (12, 40)]))
-    flipped, moved = random_flip(image, objects, Hyperparameters(**{"fliplr": 0, **flips}), sample_rng(0, 0, 0))
-    np.testing.assert_array_equal(moved.boxes[0], bounds_of_bright(flipped))
-    np.testing.assert_array_equal(moved.polygons.bounds()[1], moved.boxes)
-    assert not np.array_equal(moved.boxes, objects.boxes)
+def test_flips_move_boxes_with_pixels() -> None:
+    for flips in [{"fliplr": 1}, {"flipud": 1}, {"fliplr": 1, "flipud": 1}]:
+        with case(flips):
+            image, objects = bright_box(60, 100, (10, 5, 30, 45))
+            objects = objects._replace(polygons=outline([(10, 5), (30, 45), (12, 40)]))
+            flipped, moved = random_flip(image, objects, Hyperparameters(**{"fliplr": 0, **flips}), sample_rng(0, 0, 0))
+            np.testing.assert_array_equal(moved.boxes[0], bounds_of_bright(flipped))
+            np.testing.assert_array_equal(moved.polygons.bounds()[1], moved.boxes)
+            assert not np.array_equal(moved.boxes, objects.boxes)
 
 
-@pytest.mark.parametrize("index", range(8))
-@pytest.mark.parametrize(
-    "settings",
-    [
+def test_perspective_moves_boxes_with_pixels() -> None:
+    for settings in [
         {"degrees": 0.0, "translate": 0.2, "scale": 0.4},
         {"degrees": 0.0, "translate": 0.1, "scale": 0.2, "shear": 10.0},
         {"degrees": 40.0, "translate": 0.1, "scale": 0.2},
         {"degrees": 10.0, "translate": 0.1, "scale": 0.2, "shear": 5.0, "perspective": 0.001},
-    ],
-)
-def test_perspective_moves_boxes_with_pixels(settings: dict[str, float], index: int) -> None:
-    image, objects = bright_box(200, 260, (90, 70, 170, 130))
-    warped, moved = random_perspective(image, objects, (200, 260), Hyperparameters(**settings), sample_rng(0, 0, index))
-    assert warped.shape == (200, 260, 3)
-    np.testing.assert_allclose(moved.boxes[0], bounds_of_bright(warped), atol=1.6)
+    ]:
+        for index in range(8):
+            with case(settings, index):
+                image, objects = bright_box(200, 260, (90, 70, 170, 130))
+                warped, moved = random_perspective(
+                    image, objects, (200, 260), Hyperparameters(**settings), sample_rng(0, 0, index)
+                )
+                assert warped.shape == (200, 260, 3)
+                np.testing.assert_allclose(moved.boxes[0], bounds_of_bright(warped), atol=1.6)
 
 
 def test_the_centre_stays_the_centre() -> None:
@@ -280,30 +282,32 @@ def test_colour_jitter_changes_value_by_at_most_its_gain_and_spares_the_input() 
     assert (image == 100).all()
 
 
-@pytest.mark.parametrize("index", range(10))
-def test_colour_jitter_turns_the_hue_round_its_circle(index: int) -> None:
-    hue = 150  # of 180; doubled it goes round almost twice
-    image = cv2.cvtColor(np.array([[[hue, 255, 255]]], np.uint8), cv2.COLOR_HSV2BGR)
-    jittered = jitter_to_rgb(image, Hyperparameters(hsv_h=1, hsv_s=0, hsv_v=0), sample_rng(0, 0, index))
-    expected = hue * (1 + sample_rng(0, 0, index).uniform(-1, 1, 3)[0]) % 180
-    found = float(cv2.cvtColor(jittered, cv2.COLOR_RGB2HSV)[0, 0, 0])
-    assert abs((found - expected + 90) % 180 - 90) < 3
+def test_colour_jitter_turns_the_hue_round_its_circle() -> None:
+    for index in range(10):
+        with case(index):
+            hue = 150  # of 180; doubled it goes round almost twice
+            image = cv2.cvtColor(np.array([[[hue, 255, 255]]], np.uint8), cv2.COLOR_HSV2BGR)
+            jittered = jitter_to_rgb(image, Hyperparameters(hsv_h=1, hsv_s=0, hsv_v=0), sample_rng(0, 0, index))
+            expected = hue * (1 + sample_rng(0, 0, index).uniform(-1, 1, 3)[0]) % 180
+            found = float(cv2.cvtColor(jittered, cv2.COLOR_RGB2HSV)[0, 0, 0])
+            assert abs((found - expected + 90) % 180 - 90) < 3
 
 
-@pytest.mark.parametrize("size", [(100, 200), (200, 100), (37, 61), (320, 320), (31, 500)])
-@pytest.mark.parametrize("scale_up", [True, False])
-def test_letterbox_geometry_leads_back(size: tuple[int, int], scale_up: bool) -> None:
-    height, width = size
-    box = (width // 4, height // 4, width // 2, height // 2)
-    image, _ = bright_box(height, width, box)
-    boxed, geometry = letterbox(image, (160, 224), scale_up=scale_up)
-    assert boxed.shape == (160, 224, 3)
-    assert geometry.original_hw == size
-    if not scale_up:
-        assert max(geometry.scale) <= 1.01
-    scale, pad = np.array(geometry.scale[::-1] * 2), np.array(geometry.pad[::-1] * 2)
-    found = (bounds_of_bright(boxed) - pad) / scale
-    np.testing.assert_allclose(found, box, atol=1.0 / min(1, *geometry.scale))
+def test_letterbox_geometry_leads_back() -> None:
+    for scale_up in [True, False]:
+        for size in [(100, 200), (200, 100), (37, 61), (320, 320), (31, 500)]:
+            with case(scale_up, size):
+                height, width = size
+                box = (width // 4, height // 4, width // 2, height // 2)
+                image, _ = bright_box(height, width, box)
+                boxed, geometry = letterbox(image, (160, 224), scale_up=scale_up)
+                assert boxed.shape == (160, 224, 3)
+                assert geometry.original_hw == size
+                if not scale_up:
+                    assert max(geometry.scale) <= 1.01
+                scale, pad = np.array(geometry.scale[::-1] * 2), np.array(geometry.pad[::-1] * 2)
+                found = (bounds_of_bright(boxed) - pad) / scale
+                np.testing.assert_allclose(found, box, atol=1.0 / min(1, *geometry.scale))
 
 
 def test_letterbox_pads_half_on_each_side_and_the_odd_pixel_last() -> None:

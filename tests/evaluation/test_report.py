@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.cases import case
 from utils.evaluation.report import COLUMNS, validation_table
 from utils.metrics import DetectionEvaluator, apply_calibration
 from utils.operating_points import fit_operating_points, scores_of_probability, with_calibration
@@ -70,17 +71,20 @@ def test_results_leave_out_what_is_undefined(evaluator: DetectionEvaluator) -> N
     }
 
 
-@pytest.mark.parametrize("probability", [0.0, 0.3, 0.5, 0.89, 0.95, 1.0])
-def test_scores_of_a_probability_are_where_it_is_passed(probability: float) -> None:
+def test_scores_of_a_probability_are_where_it_is_passed() -> None:
     """A map with a plateau, and one for scores on the scale of 1e-6."""
-    steps = {"kind": "isotonic", "scores": [0.2, 0.4, 0.6, 0.8], "probabilities": [0.1, 0.5, 0.5, 0.9]}
-    tiny = {"kind": "platt", "slope": 1.0, "offset": 14.0}
-    for calibration, score in zip((steps, tiny), scores_of_probability((steps, tiny), probability), strict=True):
-        assert apply_calibration(calibration, score) <= probability or score == 0
-        above = np.nextafter(score, 1)
-        reached = apply_calibration(calibration, 1.0) > probability
-        assert not reached or apply_calibration(calibration, above + 1e-15) > probability
-        assert reached == (score < 1)
+    for probability in [0.0, 0.3, 0.5, 0.89, 0.95, 1.0]:
+        with case(probability):
+            steps = {"kind": "isotonic", "scores": [0.2, 0.4, 0.6, 0.8], "probabilities": [0.1, 0.5, 0.5, 0.9]}
+            tiny = {"kind": "platt", "slope": 1.0, "offset": 14.0}
+            for calibration, score in zip(
+                (steps, tiny), scores_of_probability((steps, tiny), probability), strict=True
+            ):
+                assert apply_calibration(calibration, score) <= probability or score == 0
+                above = np.nextafter(score, 1)
+                reached = apply_calibration(calibration, 1.0) > probability
+                assert not reached or apply_calibration(calibration, above + 1e-15) > probability
+                assert reached == (score < 1)
 
 
 def test_calibration_of_a_perfect_order_makes_scores_probabilities() -> None:

@@ -6,6 +6,7 @@ import pytest
 from torch import nn
 
 from models import build_model
+from tests.cases import case
 from utils.config.hyperparameters import Hyperparameters
 from utils.errors import UserError
 from utils.training.optim import ModelEMA, Schedule, build_optimizer, freeze, full_accumulation, learning_rate_factor
@@ -13,22 +14,24 @@ from utils.training.optim import ModelEMA, Schedule, build_optimizer, freeze, fu
 HYP = Hyperparameters()
 
 
-@pytest.mark.parametrize(("batch", "accumulate", "decay"), [(16, 4, 0.0005), (40, 2, 0.000625), (128, 1, 0.001)])
-def test_accumulation_and_weight_decay(batch: int, accumulate: int, decay: float) -> None:
-    assert full_accumulation(batch) == accumulate
-    groups = build_optimizer(build_model("yolov5n.yaml", nc=1), "SGD", HYP, batch).param_groups
-    assert [group["weight_decay"] for group in groups] == pytest.approx([0, decay, 0])
+def test_accumulation_and_weight_decay() -> None:
+    for batch, accumulate, decay in [(16, 4, 0.0005), (40, 2, 0.000625), (128, 1, 0.001)]:
+        with case(batch, accumulate, decay):
+            assert full_accumulation(batch) == accumulate
+            groups = build_optimizer(build_model("yolov5n.yaml", nc=1), "SGD", HYP, batch).param_groups
+            assert [group["weight_decay"] for group in groups] == pytest.approx([0, decay, 0])
 
 
-@pytest.mark.parametrize("name", ["SGD", "Adam", "AdamW"])
-def test_groups_are_biases_weights_norms(name: str) -> None:
-    model = build_model("yolov5n.yaml", nc=1)
-    optimizer = build_optimizer(model, name, HYP, 16)
-    biases, weights, norms = (group["params"] for group in optimizer.param_groups)
-    assert type(optimizer).__name__ == name
-    assert len(biases) == 57 + 3 and len(weights) == 57 + 3 and len(norms) == 57
-    assert all(p.ndim == 4 for p in weights) and all(p.ndim == 1 for p in (*biases, *norms))
-    assert sum(len(group) for group in (biases, weights, norms)) == len(list(model.parameters()))
+def test_groups_are_biases_weights_norms() -> None:
+    for name in ["SGD", "Adam", "AdamW"]:
+        with case(name):
+            model = build_model("yolov5n.yaml", nc=1)
+            optimizer = build_optimizer(model, name, HYP, 16)
+            biases, weights, norms = (group["params"] for group in optimizer.param_groups)
+            assert type(optimizer).__name__ == name
+            assert len(biases) == 57 + 3 and len(weights) == 57 + 3 and len(norms) == 57
+            assert all(p.ndim == 4 for p in weights) and all(p.ndim == 1 for p in (*biases, *norms))
+            assert sum(len(group) for group in (biases, weights, norms)) == len(list(model.parameters()))
 
 
 def test_unknown_optimizer() -> None:

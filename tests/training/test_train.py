@@ -49,7 +49,9 @@ def test_a_run_leaves_what_it_promises(trained: Trained) -> None:
 
 def test_best_checkpoint_validates_and_detects(trained: Trained, tmp_path: Path) -> None:
     done = trained.done
-    again = val.evaluate(weights=done.best, batch_size=4, workers=0, plots=False, project=tmp_path / "val", device="cpu")
+    again = val.evaluate(
+        weights=done.best, batch_size=4, workers=0, plots=False, project=tmp_path / "val", device="cpu"
+    )
     assert again.metrics.map == done.metrics.map and again.metrics.map50 == done.metrics.map50
     pictures = str(Path(trained.options["data"]).parent / "images")
     found = detect.predict(weights=done.best, source=pictures, project=tmp_path / "d", device="cpu")

@@ -20,14 +20,14 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 
 
 def activation_builder(text: Any, where: str = "activation") -> Callable[[], nn.Module]:
-    """What makes the activation that a text describes.
+    """Parse the text of an activation into a function that builds it.
 
     Args:
         text: ``nn.Name`` or ``nn.Name(...)`` with plain arguments.
-        where: what the error begins with.
+        where: beginning of the error message.
 
     Raises:
-        UserError: another form, an unknown name, or arguments that the activation does not take.
+        UserError: the text has another form, the name is unknown, or the activation rejects the arguments.
     """
     match = re.fullmatch(r"(nn\.\w+)(?:\((.*)\))?", text.strip()) if isinstance(text, str) else None
     if not match:

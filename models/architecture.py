@@ -1,7 +1,7 @@
-"""Reading model YAML files: inheritance, checks, and a rehearsal of the network that finds what does not fit together.
+"""Read model YAML files: inheritance, checks, and a trial run on shapes that finds rows that do not fit together.
 
-The keys are those of YOLOv5, and ``base``, the file whose keys stand in for missing ones. ``inplace`` is accepted for
-old files and has no effect: the decoding here never writes into the network's output.
+The keys are those of YOLOv5, and ``base``: a file that provides the missing keys. ``inplace`` is accepted for old files
+and has no effect, since decoding never writes into the output of the network.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ PROBE_SIDE = 128  # pixels; a multiple of every stride in use
 
 
 class _Source(NamedTuple):
-    """A file (or the mapping given in its place), and the line of each of its keys where it is one."""
+    """A model file, or a mapping in its place, and the line of each key of a file."""
 
     name: str
     lines: Mapping[tuple[str, ...], int]
@@ -38,10 +38,10 @@ class _Source(NamedTuple):
 
 
 def find_model_yaml(name: str | Path, beside: Path | None = None) -> Path:
-    """A path as given, else a file of that name beside another one, else in models/.
+    """Find a model YAML: the path itself, else that name beside another file, else in models/.
 
     Raises:
-        UserError: there is none; the message lists the known files.
+        UserError: not found; the message lists the known files.
     """
     for path in (Path(name), *([beside.parent / name] if beside else []), FOLDER / name):
         if path.is_file():
@@ -50,14 +50,14 @@ def find_model_yaml(name: str | Path, beside: Path | None = None) -> Path:
 
 
 def read_architecture(cfg: str | Path | Mapping[str, Any]) -> dict[str, Any]:
-    """Read a model YAML, with ``base:`` merged in, and check it down to whether its rows fit together.
+    """Read a model YAML, with ``base:`` merged in, and check keys, values, and that the rows fit together.
 
     Args:
         cfg: file name, path, or the mapping itself.
 
     Raises:
-        UserError: missing file, YAML error, unknown or missing key, a value or a row that cannot be used; names the
-            file and the line, or the row, counted from 0 as ``from`` does.
+        UserError: missing file, invalid YAML, unknown or missing key, invalid value or row; names the file and the
+            line, or the row, counted from 0 as ``from`` does.
     """
     mapping: dict[str, Any] = {}
     sources: dict[str, _Source] = {}
@@ -80,7 +80,7 @@ def read_architecture(cfg: str | Path | Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _base_chain(cfg: str | Path | Mapping[str, Any]) -> list[tuple[_Source, dict[str, Any]]]:
-    """A file and those it inherits from, nearest first, each without its ``base``."""
+    """The file and its bases, nearest first, each without its ``base`` key."""
     if isinstance(cfg, Mapping):
         path, source, content = None, _Source("model", {}), dict(cfg)
     else:
@@ -118,10 +118,10 @@ def _check_value(key: str, value: Any, place: str) -> None:
 
 
 def _rehearse(cfg: Mapping[str, Any], files: Mapping[str, str]) -> None:
-    """Build the network without memory for its weights, and send the shape of an image through it.
+    """Build the network on the meta device and run the shape of an image through it.
 
     Raises:
-        UserError: a row that cannot be built, or cannot take what the rows before it give.
+        UserError: a row cannot be built, or rejects the outputs of the rows it reads.
     """
     in_channels = cfg.get("ch", 3)
     with torch.device("meta"), torch.no_grad():

@@ -1,4 +1,4 @@
-"""Several networks that look at the same images; what they find is suppressed together."""
+"""Ensembles: several networks see the same images and share one suppression."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The detection head: one 1x1 convolution per level, and the decoding of what it says."""
+"""The detection head: one 1x1 convolution per level, and its decoding."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ class Detect(nn.Module):
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """Feature maps, L x (B, channels, H, W), to raw outputs, L x (B, A, H, W, 5 + C), in float32 or wider.
 
-        The last convolution runs outside autocast: eight bits of logit would be visible in boxes and ranking, and it
-        costs next to nothing.
+        The last convolution runs outside autocast: bfloat16 has eight significant bits, too few for boxes and ranking,
+        and the cost is negligible.
         """
         raw = []
         for convolution, features in zip(self._convolutions(), maps, strict=True):

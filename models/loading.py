@@ -1,4 +1,4 @@
-"""From a checkpoint file to a network that is ready to look at images."""
+"""Load networks from checkpoint files."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ log = logging.getLogger(__name__)
 def load_model(
     weights: str | Path, device: str | torch.device = "cpu", fuse: bool = True, cfg: str | Path | None = None
 ) -> tuple[DetectionModel, dict[str, Any]]:
-    """Build the network of a checkpoint and fill it with its (averaged, where there are any) weights.
+    """Build the network of a checkpoint and load its weights: the moving average where there is one.
 
     Args:
         weights: checkpoint file.
-        device: where the network shall live.
+        device: of the network.
         fuse: fold batch norms into convolutions: faster, equal up to rounding, no longer trainable.
         cfg: model YAML, needed where the file holds a state dict alone.
 
@@ -38,7 +38,7 @@ def load_model(
         The network in eval mode, without gradients, float32, with ``names``; and the content of the file.
 
     Raises:
-        UserError: unreadable file, or weights that do not belong to the architecture stored beside them.
+        UserError: unreadable file, or weights that do not fit the architecture stored with them.
     """
     content = read_weights(weights, cfg)
     names = class_names(content["names"])
@@ -59,12 +59,12 @@ def load_networks(
     augment: bool = False,
     cfg: str | Path | None = None,
 ) -> tuple[Network, list[dict[str, Any]]]:
-    """Build what looks at the images: the network of a checkpoint, or of several as an ensemble.
+    """Load the network of one checkpoint, or of several as an ensemble.
 
     Args:
         weights: checkpoint file, or several of them with the same classes.
-        device: where the networks shall live.
-        augment: let each network see every image at three sizes, see ``models.test_time``.
+        device: of the networks.
+        augment: each network sees every image at three sizes, see ``models.test_time``.
         cfg: as in :func:`load_model`.
 
     Returns:

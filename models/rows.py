@@ -1,4 +1,4 @@
-"""The rows of a model YAML, ``[from, number, module, args]``, and the modules they stand for, by a table of names."""
+"""The rows of a model YAML, ``[from, number, module, args]``, and the modules they name."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ MISFITS = (TypeError, ValueError, RuntimeError, ZeroDivisionError, IndexError)
 
 
 class Row(NamedTuple):
-    """One row, of the right types.
+    """One checked row.
 
     Attributes:
         place: file, part and number, for error messages.
@@ -72,7 +72,7 @@ def read_rows(cfg: Mapping[str, Any], files: Mapping[str, str] | None = None) ->
         files: the files that these keys come from, where they are files.
 
     Raises:
-        UserError: a row of another form, or one that reads a row behind it; names file, part and row, counted from 0.
+        UserError: a row has another form or reads a later row; names file, part and row, counted from 0.
     """
     rows: list[Row] = []
     for part in PARTS:
@@ -116,7 +116,7 @@ def check_anchors(anchors: Any, where: str) -> None:
     """Check the form of the YAML's anchors.
 
     Raises:
-        UserError: neither a number of anchors nor equally long lists of widths and heights, all above 0.
+        UserError: neither a number of anchors nor lists of equal length of widths and heights above 0.
     """
     if is_whole(anchors) and anchors >= 1:
         return
@@ -169,7 +169,7 @@ def build_layers(
         save: rows whose output a later row reads.
 
     Raises:
-        UserError: a row that is wrong in itself, or whose arguments the module does not take; Detect is not the last.
+        UserError: a row is invalid, a module rejects its arguments, or Detect is not the last row.
     """
     channels: list[int] = []
     layers: list[nn.Module] = []

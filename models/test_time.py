@@ -27,10 +27,10 @@ VIEWS = (View(1.0, False), View(0.83, True), View(0.67, False))  # YOLOv5's
 
 
 class TestTimeAugmented(Network):
-    """A network that sees every image three times; all predictions in pixels of the image as it came.
+    """Run a network on three views of each image; all predictions are in pixels of the image itself.
 
-    The first, largest view does without the coarsest level and the last, smallest one without the finest: each leaves
-    the objects that it shows worst to the others.
+    The largest view drops its coarsest level and the smallest view its finest, as in YOLOv5: each leaves the objects
+    that it shows worst to the other views.
 
     Args:
         network: gives one raw map for each stride, finest first.

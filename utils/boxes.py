@@ -1,4 +1,4 @@
-"""Box conversions, overlaps, anchors and decoding: the geometry that everything else shares.
+"""Box conversions, overlaps, anchors and decoding.
 
 Formats are those of ``utils/structures.py``: ``xyxy`` corners, ``xywh`` centre and size.
 """
@@ -26,7 +26,7 @@ def xyxy_to_xywh(boxes: Tensor) -> Tensor:
 
 
 def box_area(boxes: Tensor) -> Tensor:
-    """Area (...,) of ``xyxy`` boxes (..., 4); negative where a box is inside out."""
+    """Area (...,) of ``xyxy`` boxes (..., 4); negative if a side is."""
     return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
 
 
@@ -54,7 +54,7 @@ def clip_boxes(boxes: Tensor, height: float, width: float) -> Tensor:
 
 
 def build_anchor_table(anchors_px: Tensor, strides: Sequence[float], grids: Sequence[tuple[int, int]]) -> AnchorTable:
-    """Lay the anchors of all levels out in one row: level by level, then anchor, row, column.
+    """Build the table of all anchors: level by level, then anchor, row, column.
 
     Args:
         anchors_px: (L, A, 2) widths and heights in pixels; sets device and floating-point type.
@@ -101,7 +101,7 @@ class AnchorTables:
         """The table of these raw maps.
 
         Args:
-            raw: L tensors (B, A, H, W, 5 + C); their grids and device count.
+            raw: L tensors (B, A, H, W, 5 + C), of which only grids and device matter.
             dtype: floating-point type of the table.
             strides: L values, pixels per cell.
             anchors_px: gives (L, A, 2) widths and heights in pixels; called only when a table is built.
@@ -115,7 +115,7 @@ class AnchorTables:
         return self._table
 
     def clear(self) -> None:
-        """Forget the table, because the anchors are others now."""
+        """Forget the table; call it when the anchors change."""
         self._table = None
 
 

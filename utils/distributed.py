@@ -50,7 +50,7 @@ def local_world_size() -> int:
 
 
 def is_main() -> bool:
-    """Whether this is the process that writes files and talks to the user."""
+    """Whether this is the process that writes files and prints."""
     return rank() == 0
 
 
@@ -76,7 +76,7 @@ def init_process_group(device: torch.device | str = "cpu") -> bool:
 
 
 def data_parallel(model: nn.Module, device: torch.device, sync_bn: bool = False) -> nn.Module:
-    """The model, wrapped so that gradients are averaged over the processes of the group where there is one.
+    """The model, wrapped in DDP if there is a group: gradients are then averaged over its processes.
 
     Args:
         sync_bn: batch norms count the images of all processes; GPUs only.
@@ -135,7 +135,7 @@ def all_gather_rows(tensor: Tensor) -> list[Tensor]:
 
 
 def broadcast_object(value: Any, source: int = 0) -> Any:
-    """The value that process ``source`` passed, in every process. The others pass anything, usually None."""
+    """Return the value of process ``source`` in every process. The value that the others pass is ignored."""
     if not is_initialised():
         return value
     holder = [value]

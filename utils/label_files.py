@@ -1,4 +1,4 @@
-"""Detections as files: how they are named, YOLO and Pascal VOC label rows, and the JSON that COCO tools read."""
+"""Detections in files: file names, YOLO and Pascal VOC label rows, COCO result rows."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ COCO_CATEGORY_IDS = tuple(index for index in range(1, 91) if index not in COCO_U
 
 
 class FileStems:
-    """Hands out file names without suffix: one for each source, and never the same to two of them.
+    """Assign file names without suffix: one to each source, no name twice.
 
     Sources of equal name (``a/1.jpg`` and ``b/1.jpg``, ``1.jpg`` and ``1.png``) get ``1`` and ``1-2``. Frames carry
     their number behind the stem of their video, ``clip_7``; no image gets such a name. Upper and lower case count as
@@ -81,7 +81,7 @@ def label_rows(
 
 
 def write_labels(path: Path, rows: Sequence[str]) -> None:
-    """Write :func:`label_rows` to a file; nothing is written where nothing was detected."""
+    """Write :func:`label_rows` to a file; without rows, no file is written."""
     if rows:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("\n".join(rows) + "\n", encoding="utf-8")
@@ -98,7 +98,7 @@ def category_ids(names: Sequence[str], coco_names: Sequence[str]) -> tuple[int, 
 
 
 def json_rows(detections: Detections, image_id: int | str, categories: Sequence[int]) -> list[dict[str, Any]]:
-    """COCO result rows with every digit of box and score: rounded scores tie, and ties change the AP.
+    """COCO result rows. Boxes and scores keep all digits: rounding creates ties, and ties change the AP.
 
     Args:
         detections: pixels of the original image.

@@ -1,4 +1,4 @@
-"""From decoded predictions to detections: thresholds, suppression, and the way back to the original image."""
+"""Decoded predictions to detections: thresholds, non-maximum suppression, scaling to the original image."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def non_max_suppression(
         predictions: (B, N, 5 + C) decoded: x, y, w, h pixels, objectness and class probabilities in [0, 1].
         conf_thres: objectness and score must both be above it; or C thresholds, one for each class.
         iou_thres: of two boxes that overlap more than this the lower score goes.
-        classes: keep detections of these class indices alone, after each box got its class; None keeps all.
+        classes: keep only these class indices, chosen after each box has its class; None keeps all.
         agnostic: suppress across classes.
         multi_label: one row for every class above ``conf_thres`` instead of the best of these classes only.
         max_det: detections kept per image, best first.
@@ -68,7 +68,7 @@ def best_per_class(
     iou_thres: float = 0.6,
     max_det: int = 100,
 ) -> list[Detections]:
-    """The best of every class in every image: what an evaluation counts, whatever the scale of the scores.
+    """Detections for evaluation: the best of each class in each image, whatever the scale of the scores.
 
     Each class is suppressed on its own and keeps its ``max_det`` best survivors. Neither a threshold nor a cap that
     classes share decides, so a network whose scores are all tiny, or all near one, is judged by their order alone.
@@ -228,7 +228,7 @@ def _suppress(boxes: Tensor, scores: Tensor, groups: Tensor, iou_thres: float) -
 
 
 def best_score(predictions: Tensor, classes: Sequence[int] | None = None, multi_label: bool = False) -> float:
-    """The highest score that a detection could have, whatever the thresholds; 0 where there can be none.
+    """The highest score in the predictions, whatever the thresholds; 0 without predictions.
 
     Args:
         predictions, classes, multi_label: as in :func:`non_max_suppression`.

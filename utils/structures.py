@@ -1,4 +1,4 @@
-"""The records that travel between the parts of the program, with their shapes.
+"""Records passed between packages, with their shapes.
 
 Shape legend
     B images in a batch             N anchors of all levels, flattened level by level, anchor, row, column
@@ -76,7 +76,7 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _PredictionColumns:
-    """The columns of predictions by name, each a view of one tensor.
+    """Predictions whose columns have names; each column is a view of ``values``.
 
     Attributes:
         values: (..., 5 + C) x, y, w, h, objectness, and one value for each class.
@@ -121,7 +121,7 @@ class _PredictionColumns:
 
 @dataclass(frozen=True, slots=True)
 class RawPredictions(_PredictionColumns):
-    """What the network says of each anchor, before it is decoded: logits, and box outputs relative to the anchor.
+    """Outputs of the network before decoding: box outputs relative to the anchors, and logits.
 
     Attributes:
         values: (B, N, 5 + C), or some rows of it.
@@ -140,7 +140,7 @@ class Predictions(_PredictionColumns):
 
 
 class AnchorTable(NamedTuple):
-    """What is known of the anchors of one input size, on the device; see :class:`utils.boxes.AnchorTables`.
+    """The anchors of one input size, on the device; see :class:`utils.boxes.AnchorTables`.
 
     Attributes:
         grids: L pairs (rows, columns), on the host.
@@ -168,14 +168,14 @@ class AnchorTable(NamedTuple):
 
 
 class Assignment(NamedTuple):
-    """Which anchors answer for which objects.
+    """Which anchors are positive, and for which objects.
 
     Attributes:
         image: (P,) int64, image in the batch.
         anchor: (P,) int64, anchor in [0, N).
         target: (P,) int64, row of the (M, 6) targets.
-        ignore: (B, N) bool, anchors that are neither positive nor negative; none of them is among the P. None where
-            the assigner ignores nothing.
+        ignore: (B, N) bool, anchors that are neither positive nor negative; None if there are none. An anchor among
+            the P is positive, whatever this says.
     """
 
     image: Tensor

@@ -10,11 +10,11 @@ import torch
 from torch.nn import functional
 
 from tests.cases import case
-from tests.criterion_scenes import ANCHORS, STRIDES, build, scene
+from tests.criterion_scenes import ANCHORS, STRIDES, build, predictions_of, scene
 from tests.golden import case_names, load_cases
 from utils.boxes import build_anchor_table
 from utils.criterion.criterion import Criterion
-from utils.criterion.matches import cell_boxes
+from utils.criterion.matches import cell_boxes, gather_matches
 from utils.errors import UserError
 from utils.losses import BOX_LOSSES, box_loss
 
@@ -117,6 +117,36 @@ def test_objectness_part_by_hand() -> None:
             expected = functional.binary_cross_entropy_with_logits(logits, wanted)
             expected *= 4.0 * 3  # balance, and the gain of a level
             assert part.item() == pytest.approx(expected.item(), rel=1e-6)
+
+
+def test_box_and_class_parts_by_hand() -> None:
+    """Per level the mean over its positives, then the sum over levels; classes with smoothed targets."""
+    raw, targets = scene()
+    criterion = build(label_smoothing=0.2, loss={"box": "giou"})
+    table = build_anchor_table(ANCHORS, STRIDES, [level.shape[2:4] for level in raw])
+    found = criterion.assigner(targets, table)
+    matches = gather_matches(predictions_of(raw), targets, table, found)
+    boxes = box_loss("giou")(matches.pred_boxes, matches.target_boxes)
+    wanted = torch.full_like(matches.pred.classes, 0.1)
+    wanted[torch.arange(len(wanted)), matches.classes] = 0.9
+    classes = functional.binary_cross_entropy_with_logits(matches.pred.classes, wanted, reduction="none").mean(dim=1)
+    level = table.level[found.anchor]
+    assert len(set(level.tolist())) == 3 and len(set(level.bincount().tolist())) > 1
+    parts = criterion(raw, targets).parts
+    for name, values, gain in (("box", boxes, 0.05), ("cls", classes, 0.5 * 3 / 80)):
+        expected = gain * sum(values[level == number].mean() for number in range(3))
+        assert parts[name].item() == pytest.approx(expected.item())
+
+
+def test_objectness_of_levels_and_images() -> None:
+    """Nothing but background of one logit: balanced levels, and a mean over the images."""
+    logit = 0.7
+    for num_images in (1, 3):
+        raw = [torch.full((num_images, 3, 96 // stride, 128 // stride, 8), logit) for stride in STRIDES]
+        out = Criterion(ANCHORS, STRIDES, 3, 640, {})(raw, torch.zeros(0, 6))
+        part = (4.0 + 1.0 + 0.4) * functional.softplus(torch.tensor(logit))
+        assert out.parts["obj"].item() == pytest.approx(part.item())
+        assert out.total.item() == pytest.approx(num_images * part.item())
 
 
 def test_gain_scales_its_own_part() -> None:

@@ -1,4 +1,4 @@
-"""The training loss: assignment, losses, and how their parts are weighed."""
+"""The training loss: assignment, losses and the weights of their parts."""
 
 from utils.criterion.criterion import Criterion
 

@@ -1,4 +1,4 @@
-"""From the settings to losses, assigner and the parts of the criterion. The only place here that reads them."""
+"""Build losses, assigner and the parts of the criterion from the settings."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ LEVELS, CLASSES, SIDE = 3, 80, 640
 
 
 def check_loss_settings(hyp: Hyperparameters) -> None:
-    """Build what ``hyp`` names and forget it: a wrong name or parameter is found before anything slow begins.
+    """Build the losses of ``hyp`` once, so that a wrong name or parameter is found before anything slow begins.
 
     Raises:
         UserError: unknown loss, assigner or parameter.
-        ContradictionError: settings that are not right together.
+        ContradictionError: settings that contradict each other.
     """
     build_losses(hyp)
 
@@ -44,7 +44,7 @@ def build_losses(
 
     Raises:
         UserError: unknown loss, assigner or parameter.
-        ContradictionError: settings that are not right together.
+        ContradictionError: settings that contradict each other.
     """
     box_loss, score_loss = BOX_LOSSES.build_from(hyp.loss.box), _build_score_loss(hyp)
     check_compatibility(hyp, box_loss, score_loss, num_classes)
@@ -71,7 +71,7 @@ def _changed(settings: Hyperparameters | LossSettings) -> dict[str, Any]:
 
 
 def _score_setting(hyp: Hyperparameters) -> str | Mapping[str, Any]:
-    """The score loss, with the focal gamma of old files taken in."""
+    """The setting of the score loss; ``fl_gamma`` of old files turns bce into focal."""
     if hyp.fl_gamma == 0:
         return hyp.loss.score
     if hyp.loss.score == "bce":

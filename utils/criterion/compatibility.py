@@ -15,7 +15,7 @@ RANKING_KEYS = ("rank_gain", "class_bce", "self_balance")  # without effect on a
 def check_compatibility(
     hyp: Hyperparameters, box_loss: BoxLoss, score_loss: ScoreLoss | RankingLoss, num_classes: int | None
 ) -> None:
-    """Refuse settings that are right one by one, but contradict each other or do nothing together.
+    """Refuse settings that contradict each other or have no effect together.
 
     Args:
         hyp: settings.
@@ -73,7 +73,7 @@ def _check_ranking(hyp: Hyperparameters, score_loss: RankingLoss, box_loss: BoxL
 
 
 def _refuse_idle(hyp: Hyperparameters, keys: tuple[str, ...], chosen: str, name: str) -> None:
-    """A key that was changed but does nothing is a misunderstanding."""
+    """Refuse keys that were changed but have no effect."""
     usual = {field.name: field.default for field in dataclasses.fields(LossSettings)}
     for key in keys:
         value = getattr(hyp.loss, key)

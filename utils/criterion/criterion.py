@@ -1,4 +1,4 @@
-"""From raw network outputs and objects to the training loss: assign, gather once, compare, weigh.
+"""The training loss of raw network outputs and objects: assign, gather the positives, compare, weight.
 
 Naming: ``pred_*`` comes from the network, ``target_*`` from the labels; sizes end in ``_px`` (pixels) or ``_cells``
 (pixels divided by the stride of the level). B, N, L, A, C, P, M as in ``utils/structures.py``.
@@ -133,7 +133,7 @@ class Criterion(nn.Module):
 
     @torch.no_grad()
     def evaluate(self, raw: Sequence[Tensor], targets: Tensor, regions: Tensor | None = None) -> LossOutput:
-        """The loss as validation wants it: without gradient, and without moving the state of any loss.
+        """The loss for validation: without gradient, and without changing the state of any loss.
 
         It never waits for another process, whatever mode this module is in. Arguments and result as in
         :meth:`forward`.
@@ -150,7 +150,7 @@ class Criterion(nn.Module):
         self.parts.end_epoch()
 
     def _must_join(self) -> bool:
-        """What ``across_processes`` is where the caller left it out."""
+        """The value of ``across_processes`` if the caller left it out."""
         if self.training and distributed.is_initialised() and distributed.world_size() > 1 and self.joins_processes:
             raise ValueError(
                 "expected across_processes: True in a training step that all processes take together, "

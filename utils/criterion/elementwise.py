@@ -1,4 +1,4 @@
-"""Box, objectness and class part of a score loss that looks at each logit alone, as YOLOv5 defines them."""
+"""Box, objectness and class parts with an elementwise score loss, as YOLOv5 defines them."""
 
 from __future__ import annotations
 

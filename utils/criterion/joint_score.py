@@ -1,4 +1,4 @@
-"""The joint score of an anchor and a class as one logit: what suppression and average precision sort by."""
+"""The joint score of an anchor and a class as one logit; suppression and average precision sort by it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def joint_logits(objectness: Tensor, classes: Tensor) -> Tensor:
         (1 - sigmoid(o)) / (1 - p), p the joint score, and with respect to c likewise.
 
     Raises:
-        ValueError: shapes that do not belong together.
+        ValueError: the shapes do not match.
     """
     if objectness.shape[-1:] != (1,) or objectness.shape[:-1] != classes.shape[:-1]:
         shape = (*classes.shape[:-1], 1)
@@ -33,7 +33,7 @@ def joint_logits(objectness: Tensor, classes: Tensor) -> Tensor:
 
 
 class _JointLogits(torch.autograd.Function):
-    """A function of its own because the graph of the formula would hold five tensors of the size of its result."""
+    """Saves memory: the graph of the plain formula would hold five tensors of the size of its result."""
 
     @staticmethod
     def forward(ctx: Any, objectness: Tensor, classes: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The matched pairs of a batch, gathered once: what the network says of each positive and what it should say."""
+"""The positives of a batch with their predictions and targets, gathered once."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Matches(NamedTuple):
 
 
 def gather_matches(raw: RawPredictions, targets: Tensor, table: AnchorTable, assignment: Assignment) -> Matches:
-    """The one gather of a step.
+    """Gather the predictions and targets of the positives.
 
     Args:
         raw: (B, N, 5 + C) outputs of the network.
@@ -72,7 +72,7 @@ def cell_boxes(boxes: Tensor, table: AnchorTable, anchor: Tensor) -> Tensor:
 
 
 def best_per_anchor(matches: Matches, num_anchors: int) -> Matches:
-    """One match for each anchor: of several objects the one with the highest IoU keeps it, of equals the first.
+    """Keep one match per anchor: the object with the highest IoU, of equal ones the first.
 
     Returns:
         matches in the order of image and anchor.

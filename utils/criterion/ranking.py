@@ -1,4 +1,4 @@
-"""Box, ranking and class part of a score loss that compares the scores of a batch with one another."""
+"""Box, ranking and class parts with a ranking loss on the scores of the batch."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class RankingParts(nn.Module):
     Without it the box part is scaled by ``box_gain``. A :class:`utils.criterion.score_part.ScorePart`.
 
     Args:
-        ranking_loss: what ranks.
+        ranking_loss: of all scores of the batch.
         class_loss: of the classes of the positives, beside the ranking; None where the ranking trains the classes.
         box_range: interval of the box loss.
         joint: rank anchors and classes together; else the objectness alone.
@@ -94,7 +94,7 @@ class RankingParts(nn.Module):
         return parts
 
     def end_epoch(self) -> None:
-        """The means of the epoch set the balance of the next."""
+        """aLRP rebalances with this epoch's means."""
         if self.balance is not None:
             self.balance.end_epoch()
 
@@ -115,7 +115,7 @@ class RankingParts(nn.Module):
         return targets.index_put_((positive,), quality.clamp(min=1e-6))  # a poor box is a positive still
 
     def _box(self, box_loss: Tensor, logits: Tensor, together: bool) -> Tensor:
-        """Mean of the box losses; where the ranking loss says so, weighted by the scores."""
+        """Mean of the box losses, weighted by the scores if the ranking loss wants that."""
         weight = logits.sigmoid() if self.ranking_loss.weighs_boxes else torch.ones_like(box_loss)
         if not together:
             return (box_loss * weight).sum() / weight.sum().clamp(min=torch.finfo(weight.dtype).tiny)

@@ -1,4 +1,4 @@
-"""What the criterion expects of the part that holds the score loss."""
+"""The interface of the loss parts around a score loss."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Self-balancing: the box part is given the weight that makes it as large as the score part."""
+"""Self-balancing: weights that make the box part as large as the score part."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class EpochBalance(nn.Module):
         return torch.where(self.ratio > 0, self.ratio, so_far).to(score)
 
     def end_epoch(self) -> None:
-        """The means so far become the ratio."""
+        """The means of this epoch become the ratio."""
         self.ratio.copy_(step_balance(self.score_sum, self.box_sum))
         self.score_sum.zero_()
         self.box_sum.zero_()

@@ -13,7 +13,7 @@ RECALL_POINTS = np.linspace(0.0, 1.0, 101)
 
 
 class Verdicts(NamedTuple):
-    """What the matching says of the D detections that overlap some object; all others are wrong, or out of range.
+    """Results of the matching for the D detections that overlap an object; all others are wrong or out of range.
 
     Attributes:
         detection: (D,) int64, ascending position in :class:`Ranked`.

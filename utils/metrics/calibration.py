@@ -1,4 +1,4 @@
-"""Make scores mean probabilities after training: isotonic regression or Platt scaling, stored as plain numbers."""
+"""Calibrate scores after training by isotonic regression or Platt scaling, stored as plain numbers."""
 
 from __future__ import annotations
 

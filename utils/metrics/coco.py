@@ -108,7 +108,7 @@ def _name(source: Source) -> str:
 
 
 def _values(entries: Sequence[Mapping[str, Any]], key: str, source: Source) -> list[Any]:
-    """What each entry has for a key."""
+    """The values of a key in all entries."""
     try:
         return [entry[key] for entry in entries]
     except (KeyError, TypeError):

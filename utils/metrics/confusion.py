@@ -1,4 +1,4 @@
-"""Which class was taken for which."""
+"""The confusion matrix."""
 
 from __future__ import annotations
 

@@ -169,16 +169,16 @@ class DetectionEvaluator:
         """oLRP of each class at any ``tau`` in (0, 1).
 
         Raises:
-            UserError: another tau.
+            UserError: tau out of range.
         """
         _check_tau(tau)
         return optimal_lrp(self.outcomes(tau), tau)
 
     def outcomes(self, iou: float = 0.5) -> Outcomes:
-        """What became of each detection, matched at one IoU in (0, 1]: the ground of calibrations and own curves.
+        """Outcome of each detection at one IoU in (0, 1], for calibration and custom curves.
 
         Raises:
-            UserError: another IoU.
+            UserError: IoU out of range.
         """
         if not 0 < iou <= 1:
             raise UserError(f"expected an IoU in (0, 1] but got {iou}")

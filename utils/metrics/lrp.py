@@ -11,7 +11,7 @@ from utils.metrics.tables import class_slices
 
 
 class OptimalLRP(NamedTuple):
-    """The least LRP error of each class over all score thresholds, what it consists of, and where it is.
+    """The lowest LRP error of each class over all score thresholds, its components, and its threshold.
 
     Oksuz et al., "One Metric to Measure Them All: Localisation Recall Precision (LRP) for Evaluating Visual Detection
     Tasks", TPAMI 2021, equations 3 and 5.

@@ -1,4 +1,4 @@
-"""The detections and objects of a whole set, ordered and paired once, to be matched at any IoU and range of areas."""
+"""Detections and objects of a data set, sorted and paired once, then matched at any IoU and range of areas."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ AREA_RANGES = {"all": (0.0, 1e10), "small": (0.0, 32.0**2), "medium": (32.0**2, 
 
 
 class MatchedSet:
-    """A set that is ready to be matched.
+    """A data set, prepared for matching.
 
     Args:
         detections, ground_truth: tables of all images.
@@ -59,7 +59,7 @@ class MatchedSet:
         return Verdicts(self._candidates.detection, found & ~ignored, ignored, self._in_range(area), iou)
 
     def outcomes(self, iou: float) -> Outcomes:
-        """Match at one IoU, areas 'all', and say of each detection what became of it."""
+        """Match at one IoU, areas 'all', and return the outcome of each detection."""
         verdicts = self.verdicts(np.array([iou]))
         correct, overlap = np.zeros(len(self.ranked.row), dtype=bool), np.zeros(len(self.ranked.row))
         correct[verdicts.detection] = verdicts.correct[:, 0]

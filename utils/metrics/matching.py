@@ -1,4 +1,4 @@
-"""Which detection finds which object: COCO's greedy matching, for all images, classes and IoU thresholds at once."""
+"""COCO's greedy matching of detections and objects, for all images, classes and IoU thresholds at once."""
 
 from __future__ import annotations
 

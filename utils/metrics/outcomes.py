@@ -1,4 +1,4 @@
-"""What became of each detection at one IoU threshold: the basis of curves, thresholds, oLRP and calibration."""
+"""The outcome of each detection at one IoU threshold: input of curves, thresholds, oLRP and calibration."""
 
 from __future__ import annotations
 

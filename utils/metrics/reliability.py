@@ -1,4 +1,4 @@
-"""Do scores mean what they say: calibration errors of detections, and the reliability diagram."""
+"""Calibration errors of detections, and the reliability diagram."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Reliability:
         return float(_weighted_gap(*(part.sum(axis=0) for part in (self.score_sum, self.num_correct, self.count))))
 
     def diagram(self, index: int | None = None) -> dict[str, np.ndarray]:
-        """What a reliability diagram shows, for one class or (None) all of them together.
+        """Data of a reliability diagram, for one class or, with None, all together.
 
         Returns:
             dict: ``count`` (K,) and, NaN in empty bins, ``confidence`` (mean score), ``precision`` and ``quality``

@@ -1,4 +1,4 @@
-"""What an evaluation found, and how it is summed up."""
+"""Results of an evaluation and their summaries."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ class Metrics:
 
     @property
     def fitness(self) -> float:
-        """What checkpoints are chosen by: 0.1 mAP50 + 0.9 mAP50-95."""
+        """0.1 mAP50 + 0.9 mAP50-95; checkpoints are chosen by it."""
         return 0.1 * self.map50 + 0.9 * self.map
 
     def ap_at(self, iou: float) -> float:

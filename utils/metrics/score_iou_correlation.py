@@ -1,4 +1,4 @@
-"""Does a higher score mean a better box: rank correlation of the true positives' scores and IoUs."""
+"""Rank correlation of the true positives' scores and IoUs: does a higher score mean a better box?"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Boxes of many images in flat tables, and the order in which COCO looks at detections."""
+"""Boxes of many images in flat tables, and COCO's order of detections."""
 
 from __future__ import annotations
 
@@ -108,11 +108,11 @@ def position_in_run(values: np.ndarray) -> np.ndarray:
 
 
 def class_slices(classes: np.ndarray, num_classes: int) -> list[slice]:
-    """Where each of C classes stands among ascending ``classes`` (n,)."""
+    """Slices of the C classes in ascending ``classes`` (n,)."""
     borders = np.searchsorted(classes, np.arange(num_classes + 1)).tolist()
     return [slice(first, last) for first, last in itertools.pairwise(borders)]
 
 
 def join_tables(tables: Sequence[DetectionTable] | Sequence[GroundTruthTable]) -> tuple[np.ndarray, ...]:
-    """Columns of several tables of one kind, one below the other."""
+    """Concatenate tables of one kind."""
     return tuple(np.concatenate(column) for column in zip(*tables, strict=True))

@@ -6,6 +6,7 @@ Without any flag it trains yolov5n from scratch on generated shapes. :func:`run`
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import shutil
 import time
@@ -28,13 +29,14 @@ from utils import distributed
 from utils.checkpoint import add_to_checkpoint, load_checkpoint, save_checkpoint, strip_checkpoint
 from utils.config.console import images_bar, run_main
 from utils.criterion.criterion import Criterion
-from utils.datasets import multi_scale_size, read_data_yaml
+from utils.datasets import DetectionDataset, multi_scale_size, read_data_yaml
 from utils.errors import UserError
 from utils.evaluation.files import OutputFiles
 from utils.evaluation.loop import Validation, validate
 from utils.evaluation.report import iou_table, validation_table
 from utils.files import find_file
 from utils.inference import rescale, select_device, to_network_input
+from utils.inspection.quick import quick_findings
 from utils.metrics import Metrics
 from utils.operating_points import KEY, fit_operating_points
 from utils.plots.boxes import NUM_PLOTTED_BATCHES, plot_batch
@@ -184,12 +186,35 @@ def run(
     grouped = distributed.init_process_group(device)
     try:
         with reproducible(complete.seed, device):
-            session = build_session(complete, description, device, checkpoint, save_dir)
+            on_data = None if checkpoint else functools.partial(check_data, strict=complete.strict)
+            session = build_session(complete, description, device, checkpoint, save_dir, on_data)
             epochs = train(session, on_epoch)
             return finish(session, epochs, started) if distributed.is_main() else None
     finally:
         if grouped:
             distributed.destroy_process_group()
+
+
+def check_data(
+    train_set: DetectionDataset, val_set: DetectionDataset | None, image_size: int, *, strict: bool = False
+) -> None:
+    """Say what looks wrong with the data, before anything is made of them.
+
+    Args:
+        train_set, val_set: of the training.
+        image_size: pixels.
+        strict: refuse such data.
+
+    Raises:
+        UserError: there are findings, and ``strict``.
+    """
+    findings = quick_findings(train_set, val_set, image_size)
+    if findings and strict:
+        raise UserError("\n  ".join(("--strict: the data have findings, check.py shows where:", *findings)))
+    for finding in findings:
+        log.warning("data: %s", finding)
+    if findings:
+        log.info("check.py shows where; --strict refuses such data")
 
 
 def train(session: Session, on_epoch: Callable[[int, Metrics | None], None] | None = None) -> int:

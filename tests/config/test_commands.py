@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
+import check
 import detect
 import search
 import study
@@ -24,6 +25,7 @@ from utils.detection.options import DetectKeywords, DetectOptions
 from utils.detection.sources import Source
 from utils.evaluation.options import ValKeywords, ValOptions
 from utils.files import ROOT
+from utils.inspection.options import CheckKeywords, CheckOptions
 from utils.metrics.calibration import KINDS
 from utils.search.options import SearchKeywords, SearchOptions
 from utils.study.options import PlotKeywords, PlotOptions, StudyKeywords, StudyOptions, TableKeywords, TableOptions
@@ -32,6 +34,7 @@ from utils.training.options import TrainKeywords, TrainOptions
 # Options, the keywords beside them, the function that takes those, and parameters that it has of its own.
 COMMANDS = (
     (TrainOptions, TrainKeywords, train.run, {"on_epoch"}),
+    (CheckOptions, CheckKeywords, check.run, set()),
     (ValOptions, ValKeywords, val.evaluate, set()),
     (DetectOptions, DetectKeywords, detect.predict, set()),
     (StudyOptions, StudyKeywords, study.run, set()),
@@ -43,9 +46,10 @@ COMMANDS = (
 TRAINING = """amp batch-size cache cfg cos-lr data device epochs evolve exist-ok freeze hyp image-weights img
     img-size imgsz label-smoothing multi-scale name noautoanchor noplots nosave noval optimizer patience project
     quad rect resume
-    save-period seed set single-cls sync-bn weights workers"""
+    save-period seed set single-cls strict sync-bn weights workers"""
 FLAGS = {
     "train.py": TRAINING,
+    "check.py": "cfg data exist-ok html hyp img img-size imgsz json name project weights",
     "val.py": """augment batch-size calibrate coco-api conf-thres data device exist-ok half img img-size imgsz iou-thres
         max-det name project save-conf save-json save-thresholds save-txt single-cls task verbose weights workers""",
     "detect.py": """agnostic-nms augment calibrate classes conf-thres device exist-ok half hide-conf hide-labels img

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ def build_session(
     device: torch.device,
     checkpoint: Mapping[str, Any] | None,
     save_dir: Path | None,
+    on_data: Callable[[DetectionDataset, DetectionDataset | None, int], None] | None = None,
 ) -> Session:
     """Build a run; with a checkpoint, put it back to where that was written.
 
@@ -43,6 +44,8 @@ def build_session(
         description: the data set.
         device: where to train.
         checkpoint, save_dir: of the run to continue, or None.
+        on_data: called by the main process with training set, validation set and image size, before a run folder is
+            made; what it raises ends the run.
 
     Raises:
         UserError: a file, key, name or value that cannot be right. No run folder is made then.
@@ -53,6 +56,8 @@ def build_session(
     freeze(model, options.freeze)
     image_size = fitting_image_size(options.imgsz, max(model.stride))
     train_set, val_set = _datasets(options, hyp, description, image_size, max(model.stride))
+    if on_data is not None and distributed.is_main():
+        on_data(train_set, val_set, image_size)
     if checkpoint is None:
         keep, limit = options.noautoanchor, anchor_ratio_limit(hyp)
         log.info("%s", fit_anchors(model, train_set, image_size, limit, seed=options.seed, keep=keep))

@@ -13,7 +13,7 @@ from utils.training.options import FREE_ON_RESUME, TrainOptions
 
 # Options that have an entry of their own, are resolved in the hyper-parameters, or do not change results.
 _ELSEWHERE = {"seed", "data", "cfg", "imgsz", "epochs", "hyp", "set", "label_smoothing", "project", "name", "exist_ok"}
-_ELSEWHERE |= {*FREE_ON_RESUME}
+_ELSEWHERE |= {"strict", *FREE_ON_RESUME}
 
 
 def run_settings(options: Mapping[str, Any], hyp: Mapping[str, Any]) -> dict[str, str]:

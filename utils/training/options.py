@@ -84,6 +84,7 @@ class TrainOptions(Options):
         bare=300,
         metavar="N",
     )
+    strict: bool = switch("refuse data with findings, see check.py, instead of warning of them")
     seed: int = option(Whole(0, 0), "seed of initial weights, sample order and augmentation")
 
 
@@ -123,4 +124,5 @@ class TrainKeywords(TypedDict, total=False):
     freeze: int | Sequence[int]
     save_period: int
     evolve: int | None
+    strict: bool
     seed: int

@@ -248,7 +248,7 @@ def train(session: Session, on_epoch: Callable[[int, Metrics | None], None] | No
 
 
 def start_run(session: Session) -> RunLog:
-    """Prepare the folder of the run, say what is about to happen, and open its log. For the main process."""
+    """Prepare the folder of the run, log the settings, and open its log. For the main process."""
     config, parts = session.config, session.parts
     options, weights = config.options, config.save_dir / "weights"
     weights.mkdir(exist_ok=True)
@@ -270,7 +270,7 @@ def start_run(session: Session) -> RunLog:
 
 
 def run_epoch(session: Session, epoch: int) -> dict[str, float]:
-    """:func:`train_one_epoch` with what a run has built; returns the mean of each weighted loss part."""
+    """:func:`train_one_epoch` with the parts of a run; returns the mean of each weighted loss part."""
     config, parts, progress = session.config, session.parts, session.progress
     options, loader, stride = config.options, parts.train_loader, max(parts.model.stride)
     loader.set_epoch(epoch)
@@ -336,11 +336,11 @@ def save(session: Session, epoch: int, metrics: Metrics | None, improved: bool) 
 
 
 def finish(session: Session, epochs: int, started: float) -> TrainResult:
-    """Strip the checkpoints, measure the best one once more, draw, and say where everything is."""
+    """Strip the checkpoints, measure the best one once more, plot, and log where everything is."""
     config, parts = session.config, session.parts
     options, save_dir = config.options, config.save_dir
     last, best = save_dir / "weights" / "last.pt", save_dir / "weights" / "best.pt"
-    if not best.exists():  # --nosave: the last epoch is the only one there is
+    if not best.exists():  # --nosave: only the last epoch was saved
         shutil.copyfile(last, best)
     best_epoch = load_checkpoint(best)["epoch"]
     for path in (last, best):

@@ -6,7 +6,7 @@ Keys of a checkpoint (a run may add others):
     cfg            the model YAML as data, with nc and anchors
     names          class index to name
     hyp, opt       resolved hyper-parameters and options
-    data           what is known of the data set
+    data           the data YAML
     image_size     pixels
     epoch          last finished epoch, from 0; -1 in a stripped file, which cannot be resumed
     metrics, best_fitness, best_epoch

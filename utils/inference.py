@@ -1,4 +1,4 @@
-"""What running a network takes: device, precision, image size, network input, and how long the stages take."""
+"""Running a network: device, precision, image size, network input, timing."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def autocast_type(choice: str, device: torch.device) -> torch.dtype | None:
 
     Args:
         choice: ``auto`` takes bfloat16 where the hardware has it, float16 on older GPUs, else float32; ``off``,
-            ``bf16`` and ``fp16`` are taken at their word.
+            ``bf16`` and ``fp16`` are used as given.
         device: where the network lives.
 
     Raises:
@@ -125,7 +125,7 @@ def describe_type(dtype: torch.dtype | None) -> str:
     return "float32" if dtype is None else f"{str(dtype).removeprefix('torch.')} autocast, losses in float32"
 
 
-DEFAULT_IMAGE_SIZE = 640  # where a checkpoint does not say what it was trained at
+DEFAULT_IMAGE_SIZE = 640  # where a checkpoint stores none
 
 
 def fitting_image_size(size: int, stride: int) -> int:
@@ -157,7 +157,7 @@ def rescale(images: Tensor, size: int, stride: int) -> Tensor:
 
 
 class Stopwatch:
-    """Seconds spent in named sections, with work queued on a GPU counted where it was queued."""
+    """Seconds per named section; waits for a GPU, so its work counts in the section that queued it."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device

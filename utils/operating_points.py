@@ -1,4 +1,4 @@
-"""Which score counts as a detection, and what it means: thresholds and calibrations of each class in a checkpoint.
+"""Operating points: score thresholds and calibrations of each class, stored in a checkpoint.
 
 They are measured in validation and stored under the key ``operating_points`` as plain data:
     names           class names, in order
@@ -39,7 +39,7 @@ _HALVINGS = 100  # of [0, 1]: down to the last digit of a float
 def fit_operating_points(
     evaluator: DetectionEvaluator, metrics: Metrics, measured: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """What validation found out about the scores, to be stored in the checkpoint.
+    """Thresholds and calibrations from a validation, for the checkpoint.
 
     Args:
         evaluator: of that validation.
@@ -56,7 +56,7 @@ def fit_operating_points(
 
 
 def operating_points(checkpoint: Mapping[str, Any], weights: str | Path, flag: str) -> dict[str, Any]:
-    """What a checkpoint holds.
+    """The operating points of a checkpoint.
 
     Args:
         checkpoint: content of the file.
@@ -80,12 +80,12 @@ def operating_points(checkpoint: Mapping[str, Any], weights: str | Path, flag: s
 
 
 class OperatingPoint(NamedTuple):
-    """From which score on detections are shown, and as what.
+    """The threshold of a detection run, and what it shows as confidence.
 
     Attributes:
         conf: one threshold, or C of them; detections have scores above it, as the network gives them.
         calibrations: C maps from score to the probability shown, or None.
-        text: what to tell the user of the thresholds.
+        text: one line for the user.
         advice: what to do where nothing passes; empty where that needs none.
     """
 
@@ -98,7 +98,7 @@ class OperatingPoint(NamedTuple):
 def choose_operating_point(
     contents: Sequence[Mapping[str, Any]], files: Sequence[str | Path], conf: float | str, calibrate: str = "none"
 ) -> OperatingPoint:
-    """What a detection shows.
+    """Choose threshold and calibration of a detection run.
 
     Args:
         contents, files: of the checkpoints.

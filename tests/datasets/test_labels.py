@@ -1,4 +1,4 @@
-"""Label files: what is read, what is left out with a message, and what ends the run."""
+"""Label files: what is read, what is skipped with a message, and what ends the run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading a split: which images are left out, what the cache remembers, and that user data stays untouched."""
+"""Reading a split: which images are skipped, what the cache remembers, and that user data stays untouched."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def test_bad_images_are_reported_and_left_out(root: Path, caplog) -> None:
     for number, reason in [(0, "cannot be read"), (1, "truncated"), (2, "60 x 9"), (3, "cannot be read")]:
         assert any(f"{number}.jpg" in problem and reason in problem for problem in dataset.report.problems)
         assert f"{number}.jpg" in caplog.text
-    assert "4 left out" in caplog.text
+    assert "4 unreadable, skipped" in caplog.text
 
 
 def test_report_counts_missing_and_empty_labels(root: Path) -> None:
@@ -151,7 +151,7 @@ def test_no_labels_at_all_is_a_user_error(root: Path) -> None:
 def test_only_bad_images_is_a_user_error(root: Path) -> None:
     for file in (root / "images").iterdir():
         file.write_bytes(b"x")
-    with pytest.raises(UserError, match=r"expected readable images but all were left out: .*0.jpg"):
+    with pytest.raises(UserError, match=r"expected readable images but all were skipped: .*0.jpg"):
         open_split(root)
 
 

@@ -313,7 +313,7 @@ def test_a_missing_screen_is_explained(
 ) -> None:
     monkeypatch.delenv("DISPLAY", raising=False)
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
-    with pytest.raises(UserError, match="--view-img: there is no screen"):
+    with pytest.raises(UserError, match="--view-img: there is no display"):
         run_predict(tmp_path, weights, folder, view_img=True)
 
 

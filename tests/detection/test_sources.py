@@ -44,7 +44,7 @@ def test_a_list_reports_its_bad_lines(folder: Path, caplog: pytest.LogCaptureFix
     assert f"{listed}:2" in caplog.text
     assert "street.png" in caplog.text
     listed.write_text("nothing.png\n")
-    with pytest.raises(UserError, match="found none that exists"):
+    with pytest.raises(UserError, match="none of them exists"):
         find_media(listed)
 
 

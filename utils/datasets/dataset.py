@@ -56,7 +56,7 @@ class DetectionDataset(Dataset[Sample]):
         crowds: n arrays (regions, 5) as in ``labels``: many objects in one region, which is not trained on.
         sizes_hw: (n, 2) int64 heights and widths of the files' images.
         names: class names.
-        report: what the scan met, a ``ScanReport``.
+        report: of the scan, a ``ScanReport``.
 
     Raises:
         UserError: missing files, wrong classes, no usable image, or no label at all in a split to train on.
@@ -220,7 +220,7 @@ def _for_each_class(truth: GroundTruth, num_classes: int) -> GroundTruth:
 def _check_usable(scanned: ScannedSplit, split: str, augment: bool, description: DataDescription) -> None:
     where = f"{description.file}: {split}"
     if not scanned.paths:
-        raise UserError(f"{where}: expected readable images but all were left out: {scanned.report.problems[0]}")
+        raise UserError(f"{where}: expected readable images but all were skipped: {scanned.report.problems[0]}")
     if (augment or split == "train") and not any(len(rows) for rows in scanned.labels):
         label_file = open_split(description, split).label_file
         raise UserError(

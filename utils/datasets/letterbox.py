@@ -90,7 +90,7 @@ def letterbox(
 def rectangular_shapes(
     sizes_hw: np.ndarray, batch_size: int, image_size: int, stride: int, pad: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Group images of like aspect ratio, and give each batch the smallest input shape that holds its images.
+    """Group images of similar aspect ratio, and give each batch the smallest input shape that holds its images.
 
     Args:
         sizes_hw: (n, 2) heights and widths.

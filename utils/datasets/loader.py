@@ -195,7 +195,7 @@ def build_loader(
         if batch_size != dataset.batch_size:
             raise ValueError(f"the data set's shapes are for batches of {dataset.batch_size}, not of {batch_size}")
         if shuffle:
-            LOGGER.warning("rectangular batches are not shuffled: each holds images of like aspect ratio")
+            LOGGER.warning("rectangular batches are not shuffled: each holds images of similar aspect ratio")
     batches = EpochBatches(
         len(dataset),
         batch_size,

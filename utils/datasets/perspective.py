@@ -57,7 +57,7 @@ def random_matrix(
 
 
 def warp_objects(objects: Objects, matrix: np.ndarray, size_hw: tuple[int, int], zoom: float) -> Objects:
-    """Move objects with their pixels, clip them to the result, and leave out what is hardly visible any more.
+    """Move objects with their pixels, clip them to the result, and drop what is hardly visible any more.
 
     A box becomes the bounds of its four warped corners, a box with an outline the bounds of the visible outline.
 

@@ -89,7 +89,7 @@ class PixelStore:
             try:
                 return np.load(file, allow_pickle=False)
             except (OSError, ValueError) as error:
-                LOGGER.warning("the cached image %s is damaged and made anew: %s", file, error)
+                LOGGER.warning("the cached image %s is damaged and will be rebuilt: %s", file, error)
         image = read_image(self._paths[index])
         if image is None:
             self._report_unreadable(self._paths[index])

@@ -30,15 +30,15 @@ SHOWN_PROBLEMS = 20
 
 
 class ScanReport(NamedTuple):
-    """What a scan met.
+    """Result of a scan.
 
     Attributes:
         found: images with a label file.
         missing: images without one; they are background.
         empty: images whose label file holds no object.
-        corrupt: images left out.
+        corrupt: images that were skipped.
         regions: regions to ignore: crowds, difficult objects, objects of ignored classes.
-        problems: messages about rows and images that were left out, each once.
+        problems: messages about skipped rows and images, each once.
     """
 
     found: int
@@ -51,7 +51,7 @@ class ScanReport(NamedTuple):
     def __str__(self) -> str:
         return (
             f"{self.found} with labels ({self.empty} of them empty), {self.missing} without a label file, "
-            f"{self.corrupt} left out as unreadable" + (f", {self.regions} regions to ignore" if self.regions else "")
+            f"{self.corrupt} unreadable, skipped" + (f", {self.regions} regions to ignore" if self.regions else "")
         )
 
 
@@ -67,7 +67,7 @@ class ScannedSplit(NamedTuple):
         areas: n arrays (objects,) float64, or None, and
         masks: n tuples of texts, or None: see :class:`Annotation`.
         image_ids, class_ids, published: see :class:`LabelledSplit`; the ids of the n images in their order.
-        report: what was met on the way.
+        report: counts and problems.
     """
 
     paths: list[str]
@@ -101,7 +101,7 @@ def open_split(description: DataDescription, split: str) -> LabelledSplit:
 
 
 def list_images(description: DataDescription, split: str) -> list[str]:
-    """Every image of a split, sorted; one that is listed twice comes twice. The image files are not looked at.
+    """Every image of a split, sorted; one that is listed twice comes twice. The image files are not opened.
 
     Raises:
         UserError: as :func:`open_split`.
@@ -148,7 +148,7 @@ def _scan(opened: LabelledSplit, description: DataDescription, split: str, progr
         except ValueError as error:
             if isinstance(error, UserError):
                 raise
-            return f"{path}: {error}; the image is left out"
+            return f"{path}: {error}; image skipped"
 
     with ThreadPool(min(8, os.cpu_count() or 1)) as pool:
         results = list(

@@ -1,4 +1,4 @@
-"""Drawing pictures of overlapping, textured, rotated figures whose boxes are known exactly.
+"""Draws images of overlapping, textured, rotated figures whose boxes are known exactly.
 
 A figure is a polygon; its box is the bounds of the polygon's corners, clipped to the image, whether or not another
 figure covers a part of it. Every kind of figure has a range of hues of its own, as fruit and traffic signs have, on a
@@ -77,7 +77,7 @@ FIGURES: dict[str, Callable[[np.random.Generator], np.ndarray]] = {
 
 
 class Scene(NamedTuple):
-    """A picture.
+    """An image of figures.
 
     Attributes:
         image: (h, w, 3) uint8, BGR.
@@ -91,7 +91,7 @@ class Scene(NamedTuple):
 
 
 def draw_scene(height: int, width: int, names: Sequence[str], rng: np.random.Generator) -> Scene:
-    """Draw a picture.
+    """Draw an image.
 
     Args:
         height, width: pixels.

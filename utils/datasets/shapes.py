@@ -1,4 +1,4 @@
-"""The generated data set: when it is made, and where it lies. What its pictures show is in ``scenes.py``."""
+"""The generated data set: when it is made, and where it lies. ``scenes.py`` draws its images."""
 
 from __future__ import annotations
 

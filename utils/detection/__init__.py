@@ -1,1 +1,1 @@
-"""Detection: pictures from any source, and results as pictures, tables and files."""
+"""Detection: images from any source; results as images, tables and files."""

@@ -37,7 +37,7 @@ class Detector:
         names: class index to name.
         conf, iou, classes, agnostic, multi_label, max_det: as in ``utils.postprocess.non_max_suppression``; ``conf`` is
             compared with scores as the network gives them.
-        image_size: pixels that the longer side of a picture is brought to, or (height, width) to fit into.
+        image_size: size of the longer side in pixels, or (height, width) to fit into.
         half: run the network in 16 bits (float16 on a GPU, else bfloat16).
         advice: what to do where nothing passes ``conf``; empty where that is no surprise.
         calibrations: maps from score to probability, one for each class, that scores go through before they are shown;
@@ -64,7 +64,7 @@ class Detector:
         return f"Detector({network} of {len(self.names)} classes on {device}, {self.image_size} pixels, conf {conf})"
 
     def __call__(self, source: Source | Sequence[Source], imgsz: int | Sequence[int] | None = None) -> list[Result]:
-        """Detect in every picture of a source.
+        """Detect in every image of a source.
 
         Args:
             source: file, folder, pattern, list file, video (see ``utils.detection.sources``); (H, W, 3) or (H, W) uint8

@@ -1,4 +1,4 @@
-"""What a detection run leaves behind: annotated pictures and videos, label files, crops; and what it shows."""
+"""Output of a detection run: annotated images and videos, label files, crops, and the window."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ class DetectionFiles:
 
     Args:
         make_folder: makes the folder of the run, when there is something to put into it.
-        media: write annotated pictures, and videos as mp4.
+        media: write annotated images, and videos as mp4.
         txt, conf: write ``labels/<stem>.txt``, with confidence.
         pixel_corners: rows of these hold corners in pixels, see :func:`utils.label_files.label_rows`.
         save_csv: write ``predictions.csv``, a row for each detection.
         crop: write ``crops/<class>/<stem>_<number>.jpg``.
-        view: show each annotated picture in a window.
+        view: show each annotated image in a window.
         line_thickness, hide_labels, hide_conf: how boxes are drawn.
         vid_stride: every k-th frame comes in, so videos are written with fewer frames a second.
 
@@ -131,7 +131,7 @@ def check_screen() -> None:
         UserError: there is no screen, or OpenCV was built without windows.
     """
     if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
-        raise UserError("--view-img: there is no screen (DISPLAY is not set); leave it out, the pictures are saved")
+        raise UserError("--view-img: there is no display (DISPLAY is not set); drop the flag, images are saved anyway")
     try:
         cv2.namedWindow("probe")
         cv2.destroyWindow("probe")

@@ -1,4 +1,4 @@
-"""What was detected in one picture, in the forms that people use."""
+"""Detections of one image, in the usual formats."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ CROP_GAIN, CROP_BORDER = 1.02, 10  # crops show a little of the surroundings: fa
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """Detections of one picture, best first.
+    """Detections of one image, best first.
 
     Attributes:
-        path: where the picture came from.
+        path: of the image.
         original_hw: its height and width in pixels.
-        xyxy: (n, 6) float32 on the CPU: left, top, right, bottom in pixels of the picture, confidence, class.
+        xyxy: (n, 6) float32 on the CPU: left, top, right, bottom in pixels of the image, confidence, class.
         names: class index to name.
         speed_ms: milliseconds of ``preprocess``, ``inference`` and ``nms``.
-        best_score: highest score in the picture, even where it did not reach the confidence threshold.
+        best_score: highest score in the image, even below the confidence threshold.
         number: position in a video, None for a still image.
         fps: frames per second of the video, None for a still image.
-        pixels: the picture, or None where it was released; use :attr:`image`.
+        pixels: the image, or None where it was released; use :attr:`image`.
     """
 
     path: str
@@ -79,12 +79,12 @@ class Result:
 
     @property
     def xyxyn(self) -> Tensor:
-        """As :attr:`xyxy`, divided by width and height of the picture."""
+        """As :attr:`xyxy`, divided by width and height of the image."""
         return self.xyxy / self._size()
 
     @property
     def xywhn(self) -> Tensor:
-        """As :attr:`xywh`, divided by width and height of the picture."""
+        """As :attr:`xywh`, divided by width and height of the image."""
         return self.xywh / self._size()
 
     def _size(self) -> Tensor:
@@ -115,7 +115,7 @@ class Result:
 
     @property
     def stem(self) -> str:
-        """File name without suffix for what belongs to this picture; frames of a video carry their number."""
+        """File name without suffix for what belongs to this image; frames of a video carry their number."""
         return self.stem_below(self.source_stem)
 
     def stem_below(self, source_stem: str) -> str:
@@ -132,7 +132,7 @@ class Result:
         return table
 
     def plot(self, line_thickness: int | None = None, hide_labels: bool = False, hide_conf: bool = False) -> np.ndarray:
-        """The picture with its boxes, names and confidences drawn, (H, W, 3) uint8 BGR; a copy."""
+        """The image with its boxes, names and confidences drawn, (H, W, 3) uint8 BGR; a copy."""
         boxes, scores, classes = self.detections
         texts = [
             "" if hide_labels else self.names[index] if hide_conf else f"{self.names[index]} {score_text(score)}"
@@ -141,22 +141,22 @@ class Result:
         return draw_boxes(self.image, boxes, texts, classes, line_thickness)
 
     def save(self, folder: str | Path, stem: str | None = None, picture: np.ndarray | None = None) -> Path:
-        """Write the annotated picture.
+        """Write the annotated image.
 
         Args:
             folder: made where missing.
-            stem: file name without suffix; None takes :attr:`stem`, which pictures of other folders may have too.
+            stem: file name without suffix; None takes :attr:`stem`, which images of other folders may share.
             picture: what :meth:`plot` returned; None draws with its defaults.
 
         Returns:
-            The file; its suffix is the picture's own, or ``.jpg`` where that cannot be written.
+            The file; its suffix is the image's own, or ``.jpg`` where that cannot be written.
         """
         suffix = Path(self.path).suffix if self.number is None and "://" not in self.path else ""
         file = Path(folder) / f"{stem or self.stem}{suffix or '.jpg'}"
         return write_image(file, self.plot() if picture is None else picture)
 
     def crop(self, folder: str | Path, stem: str | None = None) -> list[Path]:
-        """Write every detection as a picture of its own, ``folder/<class name>/<stem>_1.jpg``, ``<stem>_2.jpg``, ...
+        """Write every detection as an image of its own, ``folder/<class name>/<stem>_1.jpg``, ``<stem>_2.jpg``, ...
 
         Args:
             folder: made where missing.

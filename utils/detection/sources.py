@@ -1,4 +1,4 @@
-"""Where pictures to look at come from: images, folders, patterns, list files, videos, cameras and streams."""
+"""Detection sources: images, folders, glob patterns, list files, videos, cameras and streams."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ log = logging.getLogger(__name__)
 
 VIDEO_SUFFIXES = (".asf", ".avi", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".wmv")
 STREAM_SCHEMES = ("rtsp://", "rtmp://", "http://", "https://", "tcp://", "udp://")
-LIVE_FPS = 30.0  # of cameras that do not tell
+LIVE_FPS = 30.0  # of cameras that do not report theirs
 
 
 class Frame(NamedTuple):
-    """One picture.
+    """One image or video frame.
 
     Attributes:
         image: (H, W, 3) uint8, BGR.
@@ -45,7 +45,7 @@ class Frame(NamedTuple):
 
 
 def frames_of(source: Source | Sequence[Source], vid_stride: int = 1) -> Iterator[Frame]:
-    """Pictures of whatever the user gave; those in memory are named by their number.
+    """Frames of any source; images in memory are named by their number.
 
     Args:
         source: what :func:`find_media` takes; a (H, W, 3) BGR or (H, W) grey uint8 array; a PIL image; a (3, H, W) or
@@ -53,7 +53,7 @@ def frames_of(source: Source | Sequence[Source], vid_stride: int = 1) -> Iterato
         vid_stride: use every k-th frame of videos and streams.
 
     Raises:
-        UserError: a path that does not exist, or a picture of another form.
+        UserError: a path that does not exist, or an image of another form.
     """
     entries = source if isinstance(source, list | tuple) else [source]
     media = [find_media(entry) if isinstance(entry, str | Path | int) else None for entry in entries]
@@ -96,12 +96,12 @@ def _tensor_pixels(images: Tensor) -> list[np.ndarray]:
 
 
 def find_media(source: str | Path | int) -> Sequence[str | Path | int]:
-    """Resolve what a user names to files, stream addresses and camera numbers.
+    """Resolve a source to files, stream addresses and camera numbers.
 
     Args:
         source: image or video file; folder (its images and videos, not those below); pattern with ``*``, ``?``, ``[``;
-            ``.txt`` file with one of all these a line (``./`` is relative to that file); camera number; stream address.
-            What the working folder lacks is looked for in the program's folder.
+            ``.txt`` file with one of these per line (``./`` is relative to that file); camera number; stream address.
+            What is not in the working folder is searched in the program's folder.
 
     Raises:
         UserError: nothing is there, or nothing that could be an image or a video.
@@ -131,7 +131,7 @@ def find_media(source: str | Path | int) -> Sequence[str | Path | int]:
 
 
 def read_media(media: Iterable[str | Path | int], vid_stride: int = 1) -> Iterator[Frame]:
-    """Pictures of files and cameras in turn. What cannot be read is reported and left out.
+    """Frames of files and cameras in turn. What cannot be read is reported and skipped.
 
     Args:
         media: as :func:`find_media` returns them. Streams and cameras come last, together, a frame of each in turn.
@@ -146,7 +146,7 @@ def read_media(media: Iterable[str | Path | int], vid_stride: int = 1) -> Iterat
         elif (image := read_image(str(item))) is not None:
             yield Frame(image, str(item))
         else:
-            log.warning("%s: cannot be read as an image, left out", item)
+            log.warning("%s: cannot be read as an image, skipped", item)
     yield from _read_videos(live, vid_stride)
 
 
@@ -160,7 +160,7 @@ def _read_videos(sources: list[str | Path | int], vid_stride: int) -> Iterator[F
                 captures[str(source)] = capture
                 capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # a camera's newest frame, not the oldest unseen one
             else:
-                log.warning("%s: cannot be opened as a %s, left out", source, _kind(source))
+                log.warning("%s: cannot be opened as a %s, skipped", source, _kind(source))
         number = 0
         while captures:
             for name, capture in list(captures.items()):
@@ -168,7 +168,7 @@ def _read_videos(sources: list[str | Path | int], vid_stride: int) -> Iterator[F
                 if not read:
                     captures.pop(name).release()
                     if number == 0:
-                        log.warning("%s: holds no picture that can be read, left out", name)
+                        log.warning("%s: no readable frame, skipped", name)
                     continue
                 yield Frame(image, name, number, capture.get(cv2.CAP_PROP_FPS) or LIVE_FPS)
                 for _ in range(vid_stride - 1):
@@ -208,19 +208,19 @@ def _listed_media(list_file: Path) -> Sequence[str | Path | int]:
         if entry.startswith("./") or not (elsewhere or glob.glob(entry)):
             entry = str(list_file.parent / entry)
         if entry.lower().endswith(".txt"):
-            log.warning("%s:%d: a list cannot hold another list, left out: %s", list_file, number, entry)
+            log.warning("%s:%d: lists cannot be nested, skipped: %s", list_file, number, entry)
             continue
         try:
             found += find_media(entry)
         except UserError as error:
-            log.warning("%s:%d: %s (left out)", list_file, number, error)
+            log.warning("%s:%d: %s (skipped)", list_file, number, error)
     if not found:
-        raise UserError(f"{list_file}: expected a source a line but found none that exists")
+        raise UserError(f"{list_file}: expected one source per line but none of them exists")
     return found
 
 
 def _nearest(path: Path) -> str:
-    """What is wrong with a path: its first missing part, and what is there instead."""
+    """Explain a path: its first missing part, and what is there instead."""
     while not path.parent.is_dir() and path.parent != path:
         path = path.parent
     near = difflib.get_close_matches(path.name, [entry.name for entry in path.parent.iterdir()], n=1, cutoff=0.5)

@@ -1,4 +1,4 @@
-"""A limit to how many detections of a class a whole evaluation keeps, so that large data sets fit into memory."""
+"""Limits the detections kept per class over a whole evaluation, so that large data sets fit into memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a validation leaves behind beside its numbers: label files, COCO's JSON, and pictures of the first batches."""
+"""Output files of a validation: label files, COCO JSON, and plots of the first batches."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from utils.structures import Detections, ValidatedBatch
 
 log = logging.getLogger(__name__)
 
-NO_THRESHOLD = 0.25  # in pictures, of a class without objects to measure one
+NO_THRESHOLD = 0.25  # in plots, for a class without objects to measure one
 
 
 class OutputFiles:
-    """Writes what a validation leaves behind.
+    """Writes the output files of a validation.
 
     Args:
         save_dir: folder of the run.

@@ -1,4 +1,4 @@
-"""What a study of image sizes leaves: a table that reads like the others of the family, and a picture."""
+"""Results of a study of image sizes: a table in YOLOv5's layout, and a figure."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def study_row(size: int, metrics: Metrics, speed_ms: Mapping[str, float]) -> dic
 
 
 def write_study(path: Path, rows: Sequence[Mapping[str, float]]) -> None:
-    """Write the rows as aligned text, which ``numpy.loadtxt`` reads, and beside it as a picture.
+    """Write the rows as aligned text, which ``numpy.loadtxt`` reads, and as a figure beside it.
 
     Args:
-        path: text file; the picture has its name with ``.png``.
+        path: text file; the figure has the same name with ``.png``.
         rows: from :func:`study_row`, in the order of their sizes.
     """
     lines = ["# " + " ".join(f"{name:>13}" for name in COLUMNS)]

@@ -1,4 +1,4 @@
-"""The loop of a validation: a network over a data set, and what comes out."""
+"""The validation loop: a network over a data set, and its metrics."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def validate(
 ) -> Validation:
     """Run a network over a loader and measure it. The network's training flag is as before afterwards.
 
-    The best of each class in each image count, whatever their scores.
+    The best detections of each class and image count, with any score.
 
     Args:
         model: has ``raw(images)`` and ``decode(raw)``; expects images in [0, 1].

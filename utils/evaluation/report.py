@@ -17,7 +17,7 @@ def validation_table(metrics: Metrics, per_class: bool = False) -> str:
 
     P and R are at the confidence of the best mean F1. Loc, FP and FN are the components of oLRP, of which less is
     better: mean 1 - IoU of the detections that count, share of wrong ones, share of objects missed. The threshold is
-    the score at which a class attains its oLRP. What is undefined is a dash.
+    the score at which a class attains its oLRP. Undefined values are dashes.
     """
     present = np.flatnonzero(metrics.num_instances) if per_class else np.zeros(0, dtype=np.int64)
     width = max(len(name) for name in ("Class", *(metrics.names[index] for index in present)))

@@ -106,15 +106,15 @@ def plot_batch(
     conf_thres: float | Sequence[float] = 0.25,
     beside: Tensor | None = None,
 ) -> None:
-    """Save a batch as a grid of pictures with its labels, or with what was detected.
+    """Save a batch as a grid of images with labels or detections.
 
     Args:
         images: (B, 3, H, W) uint8, RGB.
         targets: (M, 6) rows of image, class, x, y, w, h (``xywhn``); or B detections in input pixels.
-        path: picture file to write.
+        path: image file to write.
         names: class number to name.
         paths: B files that the images came from, for their titles.
-        max_images: the first so many are shown.
+        max_images: only the first ones are shown.
         conf_thres: detections with a lower score are not shown; one number, or one for each class.
         beside: labels like ``targets``, drawn on a copy of each image on its left.
     """
@@ -190,7 +190,7 @@ def _with_title(image: np.ndarray, title: str) -> np.ndarray:
 
 
 def write_image(path: str | Path, image: np.ndarray) -> Path:
-    """Write a picture, into a folder that is made where missing.
+    """Write an image; its folder is made where missing.
 
     Args:
         path: a suffix that cannot be written becomes ``.jpg``.

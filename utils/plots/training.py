@@ -19,12 +19,12 @@ OLRP_PANEL = "oLRP and its parts (less is better)"
 
 
 def plot_labels(labels: Sequence[np.ndarray], names: Mapping[int, str], path: str | Path) -> None:
-    """Save what a data set holds: objects per class, box shapes, and where centres and sizes lie.
+    """Plot the labels of a data set: objects per class, box shapes, and where centres and sizes lie.
 
     Args:
         labels: one (n, 5) array per image: class, x, y, w, h (``xywhn``).
         names: class number to name.
-        path: picture file to write.
+        path: image file to write.
     """
     rows = np.concatenate([np.zeros((0, 5)), *(np.asarray(label, dtype=np.float64).reshape(-1, 5) for label in labels)])
     figure = Figure(figsize=(11, 10), layout="constrained")
@@ -80,7 +80,7 @@ def plot_results(csv_path: str | Path, path: str | Path) -> None:
 
     Args:
         csv_path: results of one epoch or more.
-        path: picture file to write.
+        path: image file to write.
 
     Raises:
         UserError: the results cannot be read.

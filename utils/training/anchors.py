@@ -1,4 +1,4 @@
-"""How well anchors fit the objects of a data set, and better ones by k-means and evolution."""
+"""AutoAnchor: how well anchors fit a data set, and better ones by k-means and evolution."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ class AnchorFit(NamedTuple):
 
 
 class AnchorReport(NamedTuple):
-    """What became of the anchors.
+    """Result of :func:`auto_anchor`.
 
     Attributes:
         anchors_px: (L, A, 2) float32 widths and heights in pixels, in the level order of those given.
         replaced: they are new.
         before, after: fit of the given and of the returned anchors.
-        text: the same for people.
+        text: the same as one line.
     """
 
     anchors_px: Tensor
@@ -91,7 +91,7 @@ def auto_anchor(
         threshold: best possible recall up to which new anchors are looked for.
         seed: of the size jitter and the search.
         generations: of the evolution.
-        anchors_per_level: this number of new anchors for each level whatever the present ones are.
+        anchors_per_level: this number of new anchors for each level regardless of the present ones.
     """
     present = np.asarray(torch.as_tensor(anchors_px).cpu(), np.float64)
     sizes = object_sizes(dataset, image_size, seed)
@@ -122,7 +122,7 @@ def fit_anchors(
     seed: int = 0,
     keep: bool = False,
 ) -> str:
-    """Check the anchors of a detector against a data set, replace them where that fits better, and say what was done.
+    """Check the anchors of a detector against a data set, replace them where others fit better, and report it.
 
     Args:
         model: missing anchors are computed in any case.
@@ -185,7 +185,7 @@ def evolve_anchors(
 
 
 def _cluster(sizes: np.ndarray, num_anchors: int, rng: np.random.Generator) -> np.ndarray | None:
-    """k-means centres (k, 2), each axis in units of its deviation; None where the sizes do not make so many."""
+    """k-means centres (k, 2), each axis in units of its deviation; None where the sizes form fewer clusters."""
     if len(sizes) < num_anchors:
         return None
     deviation = sizes.std(axis=0)

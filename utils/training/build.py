@@ -48,7 +48,7 @@ def build_session(
             made; what it raises ends the run.
 
     Raises:
-        UserError: a file, key, name or value that cannot be right. No run folder is made then.
+        UserError: an invalid file, key, name or value. No run folder is made then.
     """
     hyp = _hyperparameters(options, checkpoint)
     dtype = autocast_type(options.amp, device)

@@ -1,4 +1,4 @@
-"""What a run leaves for reading: results.csv with YOLOv5's column names, TensorBoard events, opt.yaml and hyp.yaml."""
+"""Records of a run: results.csv with YOLOv5's column names, TensorBoard events, opt.yaml and hyp.yaml."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ class RunLog:
 
     Args:
         save_dir: folder of the run, which must exist.
-        resume: continue its results.csv; otherwise the file is begun anew.
-        tensorboard: also write event files; without the package this is said once, and the run goes on.
+        resume: continue its results.csv; otherwise the file is started afresh.
+        tensorboard: also write event files; without the package one warning is logged.
     """
 
     def __init__(self, save_dir: str | Path, resume: bool = False, tensorboard: bool = True) -> None:
@@ -137,7 +137,7 @@ def read_results(path: str | Path) -> pd.DataFrame:
 
 
 def _read_rows(path: Path) -> list[dict[str, str]]:
-    """Rows as text. A last line that an interrupted run left unfinished is left out."""
+    """Rows as text. An unfinished last line of an interrupted run is dropped."""
     with path.open(newline="", encoding="utf-8") as file:
         lines = [[cell.strip() for cell in line] for line in csv.reader(file)]
     if not lines or "epoch" not in lines[0]:

@@ -39,7 +39,7 @@ def build_optimizer(model: nn.Module, name: str, hyp: Hyperparameters, batch_siz
     """Three groups, in this order: 0 biases, 1 weights (the only ones that decay), 2 norm weights.
 
     Args:
-        model: frozen parameters are left out.
+        model: frozen parameters are skipped.
         name: ``SGD`` (Nesterov), ``Adam`` or ``AdamW``.
         hyp: lr0, momentum (Adam's first beta) and weight_decay, which is scaled by batch size times accumulation / 64.
         batch_size: images per batch over all processes.
@@ -95,7 +95,7 @@ class Schedule:
         """Set the rates of an iteration (counted over all epochs, from 0).
 
         Returns:
-            how many batches make a step now.
+            number of batches per optimiser step now.
         """
         hyp = self.hyp
         rate = hyp.lr0 * learning_rate_factor(iteration // self.num_batches, self.epochs, hyp.lrf, self.cosine)
@@ -124,12 +124,12 @@ class ModelEMA(Generic[ModelT]):
         self.decay, self.tau, self.updates = decay, tau, 0
 
     def decay_now(self) -> float:
-        """Weight of the past after the updates made so far."""
+        """Decay after the updates made so far."""
         return self.decay * (1 - math.exp(-self.updates / self.tau))
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
-        """Take in the current weights; whole numbers, such as batch counters, are copied."""
+        """Update with the current weights; integers, such as batch counters, are copied."""
         self.updates += 1
         pairs = list(zip(self.model.state_dict().values(), model.state_dict().values(), strict=True))
         floats = [(average, current) for average, current in pairs if average.is_floating_point()]
@@ -149,7 +149,7 @@ class ModelEMA(Generic[ModelT]):
 
 
 def pending_gradients(model: nn.Module) -> dict[str, Tensor]:
-    """Gradients that wait for their optimiser step, by parameter name."""
+    """Accumulated gradients that await the next optimiser step, by parameter name."""
     return {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
 
 

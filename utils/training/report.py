@@ -1,4 +1,4 @@
-"""What a training says: its settings before, a line after each epoch, what went wrong, and what it returns."""
+"""Report of a training run: settings, one line per epoch, divergence, and the result."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SCORES = {
 
 
 class EpochResult(NamedTuple):
-    """What one pass over the training images returns.
+    """Result of one epoch.
 
     Attributes:
         losses: mean of each weighted loss part.
@@ -37,7 +37,7 @@ class EpochResult(NamedTuple):
 
 
 class TrainResult(NamedTuple):
-    """What a training returns.
+    """Result of a training run.
 
     Attributes:
         save_dir: folder of the run.
@@ -64,7 +64,7 @@ def epoch_values(losses: Mapping[str, float], optimizer: torch.optim.Optimizer) 
 
 
 def validation_values(metrics: Metrics, losses: Mapping[str, float]) -> dict[str, float]:
-    """Metrics and losses of a validation, by column of results.csv; undefined metrics are left out."""
+    """Metrics and losses of a validation, by column of results.csv; undefined metrics are omitted."""
     values = {
         "metrics/precision": metrics.precision,
         "metrics/recall": metrics.recall,
@@ -83,7 +83,7 @@ def validation_values(metrics: Metrics, losses: Mapping[str, float]) -> dict[str
 
 
 def settings_text(options: Mapping[str, Any], hyp: Hyperparameters) -> str:
-    """The resolved settings; flags that are off are left out.
+    """The resolved settings; flags that are off are omitted.
 
     Args:
         options: by name.
@@ -119,7 +119,7 @@ def epoch_line(
     seconds: float,
     device: torch.device,
 ) -> str:
-    """What is printed after an epoch.
+    """The line printed after an epoch.
 
     Args:
         epoch: finished epoch, from 0, of ``epochs``.

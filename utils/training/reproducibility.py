@@ -1,4 +1,4 @@
-"""The one place that touches torch's global state: the seed of initial weights, and deterministic kernels."""
+"""Seeds initial weights, and asks for deterministic kernels. Nothing else touches torch's global state."""
 
 from __future__ import annotations
 

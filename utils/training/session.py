@@ -1,4 +1,4 @@
-"""A training run: what is configured, what is built from that, what progresses; and how it is saved and resumed."""
+"""A training run: its configuration, what is built from it, its progress; saving and resuming."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class RunConfig:
-    """What a run was asked for, with everything resolved.
+    """Configuration of a run, fully resolved.
 
     Attributes:
         options: of the command.
@@ -51,7 +51,7 @@ class RunConfig:
 
 @dataclasses.dataclass(frozen=True)
 class RunParts:
-    """What a run is built of.
+    """The parts of a run.
 
     Attributes:
         model: the network with its own parameter names.
@@ -161,7 +161,7 @@ def restore(parts: RunParts, autocast_type: torch.dtype | None, checkpoint: Mapp
         parts.scaler.load_state_dict(checkpoint["scaler"])
     if checkpoint["autocast"] != describe_type(autocast_type):
         now = describe_type(autocast_type)
-        log.warning("the run began in %s and goes on in %s: results will differ", checkpoint["autocast"], now)
+        log.warning("the run started in %s and continues in %s: results will differ", checkpoint["autocast"], now)
     parts.criterion.load_state_dict(checkpoint["criterion"])
     restore_gradients(parts.model, checkpoint["gradients"])
     metrics = checkpoint["metrics"]

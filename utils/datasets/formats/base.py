@@ -21,7 +21,7 @@ class Annotation(NamedTuple):
         labels: (n, 5) float32 rows of class and ``xywhn``.
         polygons: outlines of some of them, in [0, 1].
         found: the image has labels, even if they hold no object; False counts as missing.
-        problems: one message for each row that was skipped or mended, with file and line.
+        problems: one message for each row that was skipped or repaired, with file and line.
         crowds: (k, 5) rows as in ``labels`` of regions to ignore, such as crowds and difficult objects: what the
             network finds there is neither right nor wrong. The class -1 stands for all classes.
         areas: (n,) float64 areas of the objects in squared pixels, where the file has them; None takes the boxes' own.

@@ -106,10 +106,10 @@ def _images(source: Path, root: Path) -> list[str]:
 def read_voc_labels(
     image_path: str, size_hw: tuple[int, int], names: Sequence[str], find: Callable[[str], str] | None = None
 ) -> Annotation:
-    """Read the annotation of an image. A missing file stands for an image without objects.
+    """Read the annotation of an image. A missing file means an image without objects.
 
     Boxes count pixels from 1 and include the last one, so ``xmin - 1, ymin - 1, xmax, ymax`` are its corners. Objects
-    marked difficult are regions to ignore; degenerate boxes are left out and told in ``problems``.
+    marked difficult are regions to ignore; degenerate boxes are skipped and reported in ``problems``.
 
     Args:
         image_path: the image.
@@ -145,14 +145,14 @@ def read_voc_labels(
         try:
             box, beyond = _box(element, size_hw)
         except ValueError as error:
-            problems.append(f"{path}:{line}: {name}: {error}; the object is left out")
+            problems.append(f"{path}:{line}: {name}: {error}; object skipped")
             continue
         row = (float(indices[name]), *box)
         if (element.findtext("difficult") or "0").strip() == "1":
             difficult.append(row)
             continue
         if row in rows:
-            repeated.append(f"{path}:{line}: {name}: repeats line {rows[row]}; the object is left out")
+            repeated.append(f"{path}:{line}: {name}: repeats line {rows[row]}; object skipped")
             problems.append(repeated[-1])
             continue
         rows[row] = line

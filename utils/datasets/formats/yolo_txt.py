@@ -1,4 +1,4 @@
-"""YOLO label files: ``class x y w h`` or ``class x1 y1 x2 y2 ...`` a line, coordinates divided by the image's size."""
+"""YOLO label files: ``class x y w h`` or ``class x1 y1 x2 y2 ...`` per line, as fractions of the image's size."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ def label_path(image_path: str) -> str:
 
 
 def read_yolo_labels(image_path: str, size_hw: tuple[int, int], names: Sequence[str]) -> Annotation:
-    """Read the labels of an image. A missing or empty file stands for an image without objects.
+    """Read the labels of an image. A missing or empty file means an image without objects.
 
-    One line of more than 6 columns makes all lines of the file polygons. Wrong lines are left out and told in
+    One line of more than 6 columns makes all lines of the file polygons. Invalid lines are skipped and reported in
     ``problems``; so are repeated ones.
 
     Args:
@@ -67,11 +67,11 @@ def read_yolo_labels(image_path: str, size_hw: tuple[int, int], names: Sequence[
         try:
             values = _parse(columns, are_polygons)
         except ValueError as error:
-            problems.append(f"{path}:{number}: {error}; the row is left out")
+            problems.append(f"{path}:{number}: {error}; row skipped")
             continue
         _check_class(values[0], names, f"{path}:{number}")
         if values in parsed:
-            repeated.append(f"{path}:{number}: repeats line {parsed[values]}; the row is left out")
+            repeated.append(f"{path}:{number}: repeats line {parsed[values]}; row skipped")
             problems.append(repeated[-1])
         parsed.setdefault(values, number)
     labels, polygons = _polygon_labels(list(parsed)) if are_polygons else _box_labels(list(parsed))
@@ -84,7 +84,7 @@ def read_yolo_labels(image_path: str, size_hw: tuple[int, int], names: Sequence[
     empty = np.any(labels[:, 3:] <= 0, axis=1)
     lines = np.array(list(parsed.values()))
     if empty.any():
-        problems += [f"{path}:{line}: the object has no width or height; the row is left out" for line in lines[empty]]
+        problems += [f"{path}:{line}: the object has no width or height; row skipped" for line in lines[empty]]
         labels, polygons, lines = labels[~empty], polygons.select(~empty), lines[~empty]
     return Annotation(labels, polygons, True, tuple(problems), repeated=tuple(repeated), rows=tuple(lines.tolist()))
 

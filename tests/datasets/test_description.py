@@ -51,7 +51,7 @@ def test_mistakes_name_file_and_line(described) -> None:
         (PLAIN + "nc: 3\n", r"set.yaml:4: nc: expected 2, the number of names, but got 3"),
         (
             PLAIN + "format: vok\n",
-            r"set.yaml:4: unknown label format 'vok'. Known: coco, voc, yolo. Did you mean 'voc'",
+            r"set.yaml:4: unknown label format 'vok'. Known: coco, rows, voc, yolo. Did you mean 'voc'",
         ),
         (PLAIN + "defaults: 160\n", r"set.yaml:4: defaults: expected a mapping"),
         (PLAIN + "path: [1]\n", r"set.yaml:4: path: expected a folder"),

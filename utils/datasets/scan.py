@@ -25,7 +25,7 @@ from utils.errors import UserError
 from utils.files import write_atomically
 
 LOGGER = logging.getLogger(__name__)
-CACHE_VERSION = 3  # of the cache file, and of the rules by which labels are read
+CACHE_VERSION = 4  # of the cache file, and of the rules by which labels are read
 SHOWN_PROBLEMS = 20
 
 

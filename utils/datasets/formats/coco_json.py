@@ -278,11 +278,11 @@ def _outline(segmentation: Any, height: int, width: int) -> tuple[np.ndarray | N
         return None, ""
     if isinstance(segmentation, list) and len(segmentation) == 1 and isinstance(segmentation[0], list):
         try:
-            points = np.array(segmentation[0], np.float32).reshape(-1, 2) / np.array([width, height], np.float32)
+            points = np.array(segmentation[0], np.float64).reshape(-1, 2) / (width, height)
         except (TypeError, ValueError):
             return None, ""
         if len(points) >= 3 and np.isfinite(points).all():
-            return points.clip(0, 1), ""
+            return points.clip(0, 1).astype(np.float32), ""
     return None, json.dumps(segmentation, separators=(",", ":"))
 
 

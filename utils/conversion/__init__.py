@@ -1,0 +1,1 @@
+"""Data sets from one label format to another, and into splits."""

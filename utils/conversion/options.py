@@ -28,8 +28,8 @@ class ConvertOptions(Options):
     source: tuple[str, ...] = option(
         Many((), Text(), 0), "input: folders of images, lists of images, or files of rows that name images"
     )
-    source_format: str = option(
-        Choice("", FORMATS), "format of the labels of --source (--data knows its own)", aliases=("--from",)
+    source_format: str | None = option(
+        Choice(None, FORMATS), "format of the labels of --source (--data knows its own)", aliases=("--from",)
     )
     annotations: str = option(
         Text(""), "where the labels of --source are, if not in a usual place: a folder, or a JSON file or file of rows"
@@ -42,8 +42,8 @@ class ConvertOptions(Options):
         "columns of rows: file x1 y1 x2 y2 cx cy x y w h class ignore, _ for others (default: the first line has them)",
     )
     units: str = option(Choice("pixels", ("pixels", "fractions")), "of the coordinates in rows")
-    box: str = option(
-        Choice("", ("xyxy", "xywh", "ltwh")),
+    box: str | None = option(
+        Choice(None, ("xyxy", "xywh", "ltwh")),
         "boxes in rows: xyxy corners, xywh centre and size, ltwh left, top and size (default: as the columns say)",
     )
     first_class: int | None = option(
@@ -77,12 +77,12 @@ class ConvertKeywords(TypedDict, total=False):
     output: Required[str | Path]
     data: str | Path
     source: str | Path | Sequence[str | Path]
-    source_format: str
+    source_format: str | None
     annotations: str | Path
     names: Sequence[str]
     columns: Sequence[str]
     units: str
-    box: str
+    box: str | None
     first_class: int | None
     separator: str
     image_name: str

@@ -23,6 +23,7 @@ class Stream(IntEnum):
     SHAPES = 4
     WEIGHTED_ORDER = 5
     QUAD = 6
+    SPLIT = 7
 
 
 class SampleKey(NamedTuple):

@@ -78,6 +78,15 @@ class CocoJson:
         numbers = tuple(index.categories.get(name, -1) for name in names)
         return LabelledSplit(list(images), lambda _: str(file), reader, images, numbers, file)
 
+    def class_names(self, split: str, sources: Sequence[Path], root: Path) -> list[str]:
+        """Names of the categories of a split, in the order of their ids.
+
+        Raises:
+            UserError: as :meth:`open_split`.
+        """
+        categories = _read_index(self._file(split, sources, root)).categories
+        return sorted(categories, key=lambda name: categories[name])
+
     def _file(self, split: str, sources: Sequence[Path], root: Path) -> Path:
         if self.annotations is not None:
             if split not in self.annotations:
@@ -104,6 +113,15 @@ class CocoJson:
                 "The key 'annotations' can name it"
             )
         return found
+
+
+def first_image(file: Path) -> str:
+    """Name of the first image in a JSON file, empty where it lists none.
+
+    Raises:
+        UserError: a file that cannot be read.
+    """
+    return next(iter(_read_index(file).images), "")
 
 
 def _finder(sources: Sequence[Path], root: Path, names: Mapping[str, Any]) -> Callable[[str], str]:

@@ -327,7 +327,7 @@ class Rows:
                 index[os.path.splitext(os.path.basename(path))[0]].append(path)
 
         def label_file(image: str) -> str:
-            name = self._stem(image) or ""
+            name = self.stem(image) or ""
             found = index.get(name, [])
             shared = [len(os.path.commonpath([os.path.dirname(image), os.path.dirname(path)])) for path in found]
             nearest = [path for path, length in zip(found, shared, strict=True) if length == max(shared)]
@@ -343,9 +343,9 @@ class Rows:
                 return background(found=False)
             return self.annotation(self.rows(Path(file)), size_hw, names)
 
-        return LabelledSplit([image for image in images if self._stem(image) is not None], label_file, read)
+        return LabelledSplit([image for image in images if self.stem(image) is not None], label_file, read)
 
-    def _stem(self, image: str) -> str | None:
+    def stem(self, image: str) -> str | None:
         """Name of the file of rows of an image, without suffix; None where its name does not fit ``image_name``."""
         before, after = self.image_name.split("{stem}")
         name = os.path.splitext(os.path.basename(image))[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import os
@@ -56,6 +57,21 @@ class VocXml:
         images = [image for source in sources for image in _images(source, root)]
         find = _AnnotationFinder(folder)
         return LabelledSplit(images, find, functools.partial(read_voc_labels, names=names, find=find))
+
+    def class_names(self, split: str, sources: Sequence[Path], root: Path) -> list[str]:
+        """Names in the annotations of a split, sorted.
+
+        Raises:
+            UserError: as :meth:`open_split`.
+        """
+        opened = self.open_split(split, sources, root, ())
+        found = set()
+        for file in dict.fromkeys(map(opened.label_file, opened.images)):
+            # missing and damaged files are told when labels are read
+            with contextlib.suppress(OSError, ElementTree.ParseError):
+                elements = ElementTree.parse(file).getroot().iterfind("object/name")
+                found |= {(element.text or "").strip() for element in elements}
+        return sorted(found - {""})
 
 
 class _AnnotationFinder:

@@ -49,6 +49,7 @@ MAY_IMPORT = {
     "utils.evaluation": WORKSHOPS - {"models", "utils.criterion", "utils.training"},
     "utils.detection": WORKSHOPS - {"utils.criterion", "utils.training"},
     "utils.inspection": BASE | {"utils.datasets", "utils.plots"},
+    "utils.conversion": BASE | {"utils.datasets"},
     "utils.study": WORKSHOPS,
     "utils.search": WORKSHOPS | {"utils.study"},
     "val": WORKSHOPS - {"utils.training"} | {"utils.evaluation"},
@@ -57,6 +58,7 @@ MAY_IMPORT = {
     "train": WORKSHOPS | {"utils.evaluation", "utils.inspection", "utils.search"},
     "study": WORKSHOPS | {"utils.study", "train"},
     "search": {"utils.config", "utils.search", "train"},
+    "convert": BASE | {"utils.conversion"},
     "hubconf": {"detect"},
 }
 GRAB_BAGS = {"general", "misc", "common", "helpers", "util", "tools", "functions"}

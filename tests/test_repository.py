@@ -27,7 +27,7 @@ from utils.files import find_file
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-COMMANDS = ("check", "train", "val", "detect", "study", "search")
+COMMANDS = ("check", "convert", "train", "val", "detect", "study", "search")
 
 
 def git(*arguments: str) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, get_args, get_origin
 
 import check
+import convert
 import detect
 import search
 import study
@@ -21,6 +22,7 @@ import val
 from utils.config.choices import CALIBRATIONS
 from utils.config.options import Options
 from utils.config.parser import CommandParser
+from utils.conversion.options import ConvertKeywords, ConvertOptions
 from utils.detection.options import DetectKeywords, DetectOptions
 from utils.detection.sources import Source
 from utils.evaluation.options import ValKeywords, ValOptions
@@ -41,6 +43,7 @@ COMMANDS = (
     (TableOptions, TableKeywords, study.table, {"csv"}),
     (PlotOptions, PlotKeywords, study.plot, set()),
     (SearchOptions, SearchKeywords, search.run, set()),
+    (ConvertOptions, ConvertKeywords, convert.run, set()),
 )
 
 TRAINING = """amp batch-size cache cfg cos-lr data device epochs evolve exist-ok freeze hyp image-weights img
@@ -58,6 +61,8 @@ FLAGS = {
     "study.py train": f"allow-differences csv hyps seeds {TRAINING}",
     "study.py table": "baseline csv metric name project",
     "study.py plot": "metric name output presets project",
+    "convert.py": """annotations box boxes-only columns data first-class from group image-name images names output seed
+        separator source source-format split to units""",
     "search.py": f"holdout keys pruner search-seed storage trials what {TRAINING}",
 }
 
@@ -148,7 +153,7 @@ print(json.dumps([found, sorted(heavy)]))
 def test_help_and_wrong_flags_answer_without_heavy_imports():
     pages = [f"{program} --help" for program in ("study.py", *FLAGS)]
     wrong = ["train.py --bach 3", "val.py", "detect.py --weights a.pt --conf 2", "study.py plot --metrics map"]
-    wrong += ["search.py --trials 0", "train.py --epochs many"]
+    wrong += ["convert.py --to yollo --output a", "search.py --trials 0", "train.py --epochs many"]
     command = [sys.executable, "-c", SOON, json.dumps([*pages, *wrong])]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True)
     found, heavy = json.loads(done.stdout.splitlines()[-1])

@@ -175,10 +175,10 @@ def run(
     checkpoint, save_dir = None, None
     if given.get("resume"):
         complete, checkpoint, save_dir = resumed_options(given)
-        description = read_data_yaml(find_file(complete.data, "data file"))
+        description = read_data_yaml(find_file(complete.data, "data file", ("data",)))
     else:
         data = given.get("data", TrainOptions.data)
-        description = read_data_yaml(find_file(data, "data file"))
+        description = read_data_yaml(find_file(data, "data file", ("data",)))
         complete = complete_options(given, description.defaults, data)
     device = select_device(complete.device)
     if device.type == "cuda":

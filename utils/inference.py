@@ -72,9 +72,11 @@ def select_device(text: str = "") -> torch.device:
     present = [*map(str, range(num_gpus)), "cpu", *(["mps"] if torch.backends.mps.is_available() else [])]
     for number in numbers or [text]:
         if number not in present[:num_gpus]:
-            raise UserError(f"device: expected one of {', '.join(present)} but got {text!r}")
+            found = f"{num_gpus} CUDA GPU{'s' * (num_gpus != 1)} here" if num_gpus else "no CUDA GPU here"
+            raise UserError(f"device: expected one of {', '.join(present)} but got {text!r}; there is {found}")
     if distributed.world_size() == 1 and len(numbers) > 1 and text not in ("", "cuda"):
-        raise UserError(f"device: {text!r} names {len(numbers)} GPUs: start one process for each, with torchrun")
+        command = f"torchrun --nproc-per-node {len(numbers)} train.py --device {text} ..."
+        raise UserError(f"device: {text!r} names {len(numbers)} GPUs; start one process for each: {command}")
     if distributed.local_rank() >= len(numbers):
         raise UserError(f"device: process {distributed.local_rank()} has no GPU of its own among {', '.join(numbers)}")
     return torch.device("cuda", int(numbers[distributed.local_rank()]))

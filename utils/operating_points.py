@@ -143,7 +143,7 @@ def choose_operating_point(
 def has_thresholds(contents: Sequence[Mapping[str, Any]]) -> bool:
     """Whether ``auto`` finds a threshold of any class: in one checkpoint, of which validation found objects."""
     points = contents[0].get(KEY) if len(contents) == 1 else None
-    return bool(points) and any(value is not None for value in points["thresholds"])
+    return points is not None and any(value is not None for value in points["thresholds"])
 
 
 def _advice(contents: Sequence[Mapping[str, Any]], files: Sequence[str | Path]) -> str:

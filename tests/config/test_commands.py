@@ -86,7 +86,7 @@ def test_defaults_are_those_that_users_know():
             **{"conf_thres": 0.0, "iou_thres": 0.6, "max_det": 100, "batch_size": 32, "task": "val", "plots": True},
         },
         DetectOptions: {
-            **{"conf_thres": 0.25, "iou_thres": 0.45, "max_det": 1000, "source": "data/images", "vid_stride": 1},
+            **{"conf_thres": "auto", "iou_thres": 0.45, "max_det": 1000, "source": "data/images", "vid_stride": 1},
         },
     }
     for options, expected in known.items():

@@ -21,7 +21,7 @@ class SampleOptions(Options):
 
     command: ClassVar[str] = "train.py"
     purpose: ClassVar[str] = "Train."
-    unavailable: ClassVar[dict[str, str]] = {"local_rank": "torchrun sets it", "image_weights": ""}
+    unavailable: ClassVar[dict[str, str]] = {"bucket": "results stay here", "image_weights": ""}
 
     batch_size: int = option(Whole(16, 1), "images per batch")
     imgsz: int = option(Whole(640, 32), "size", aliases=("--img", "--img-size"))
@@ -74,7 +74,7 @@ def test_given_holds_only_what_the_command_line_says():
 
 def test_wrong_command_lines_exit_with_2_and_one_message(capsys):
     cases = {
-        "--local_rank=0": "'--local_rank' is an option of YOLOv5 that is not available here: torchrun sets it\n",
+        "--bucket x": "'--bucket' is an option of YOLOv5 that is not available here: results stay here\n",
         "--image-weights": "'--image-weights' is an option of YOLOv5 that is not available here\n",
         "--batchsize 4": "unknown flag '--batchsize'. Did you mean '--batch-size'?",
         "--bach 4": "unknown flag '--bach'. Did you mean '--batch-size'?",
@@ -182,3 +182,10 @@ def test_a_program_of_several_commands(monkeypatch, capsys):
             parsed(*arguments)
         captured = capsys.readouterr()
         assert exit_info.value.code == code and text in captured.out + captured.err, arguments
+
+
+def test_the_rank_that_older_launchers_pass_is_taken_and_ignored():
+    """``python -m torch.distributed.launch`` adds it; the environment it sets is what counts."""
+    parser = CommandParser(SampleOptions)
+    for spelling in (["--local-rank=1"], ["--local_rank=1"], ["--local-rank", "1"], ["--local_rank", "1"]):
+        assert parser.given([*spelling, "--batch-size", "8"]) == {"batch_size": 8}, spelling

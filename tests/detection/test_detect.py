@@ -244,6 +244,8 @@ def test_classes_and_agnostic_suppression(tmp_path: Path, weights: Path, folder:
     everything = run_predict(tmp_path, weights, folder / "1.png", conf_thres=0.1, nosave=True)[0]
     assert len(set(everything.xyxy[:, 5].tolist())) > 1
     one = run_predict(tmp_path, weights, folder / "1.png", conf_thres=0.1, classes=[1], nosave=True)[0]
+    named = run_predict(tmp_path, weights, folder / "1.png", conf_thres=0.1, classes=[NAMES[1]], nosave=True)[0]
+    assert torch.equal(named.xyxy, one.xyxy)
     assert set(one.xyxy[:, 5].tolist()) == {1}
     merged = run_predict(tmp_path, weights, folder / "1.png", conf_thres=0.1, agnostic_nms=True, nosave=True)[0]
     assert len(merged) < len(everything)
@@ -295,6 +297,7 @@ def test_video_in_video_out(tmp_path: Path, weights: Path, video: Path) -> None:
         ({"conf_thres": 2.0}, "--conf-thres: expected a number from 0 to 1 or 'auto' but got 2"),
         ({"vid_stride": 0}, "--vid-stride: expected a whole number of at least 1 but got 0"),
         ({"classes": [3]}, "unknown class index '3'"),
+        ({"classes": ["gren"]}, "unknown class 'gren'. Known: blue, green, red. Did you mean 'green'"),
         ({"classes": []}, "classes: expected at least one class index"),
         ({"save_format": 2}, "--save-format: expected a whole number from 0 to 1 but got 2"),
         ({"imgsz": [1, 2, 3]}, "--imgsz: expected 1 to 2 values"),
@@ -402,3 +405,8 @@ def test_frames_of_endless_sources_are_not_kept(
 def test_a_detector_prints_as_one_line(tmp_path: Path) -> None:
     detector = detect.load(write_checkpoint(tmp_path / "best.pt"))
     assert repr(detector) == "Detector(DetectionModel of 3 classes on cpu, 128 pixels, conf 0.25)"
+
+
+def test_the_screen_is_no_source(tmp_path: Path, weights: Path) -> None:
+    with pytest.raises(UserError, match="screen 0: the screen cannot be a source here"):
+        run_predict(tmp_path, weights, "screen 0")

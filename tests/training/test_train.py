@@ -97,6 +97,24 @@ def test_resume_refuses_what_it_cannot_do(trained: Trained, tmp_path: Path) -> N
         train.run(resume=str(done.last), epochs=7)
     with pytest.raises(UserError, match="unknown checkpoint file"):
         train.run(resume=str(tmp_path / "none.pt"))
+    for folder in (done.save_dir, done.save_dir / "weights"):
+        with pytest.raises(UserError, match=r"last.pt: this run is finished"):
+            train.run(resume=folder)
+    with pytest.raises(UserError, match="expected a last.pt, or the folder of a run, but it holds no last.pt"):
+        train.run(resume=tmp_path)
+
+
+def test_habits_of_yolov5_are_answered(options: dict) -> None:
+    with pytest.raises(
+        UserError, match="batch_size: expected a whole number of at least 1 but got -1: finding a batch"
+    ):
+        train.run(**options | {"batch_size": -1})
+    with pytest.raises(UserError, match=r"unknown data file 'nope.yaml'. Known: VOC.yaml, .*shapes.yaml") as caught:
+        train.run(**options | {"data": "nope.yaml"})
+    assert "hyp." not in str(caught.value) and "yolov5n" not in str(caught.value)
+    if not torch.cuda.is_available():
+        with pytest.raises(UserError, match="device: expected one of cpu but got '0,1'; there is no CUDA GPU here"):
+            train.run(**options | {"device": "0,1"})
 
 
 def test_fine_tuning_takes_over_what_fits(trained: Trained, options: dict, caplog: pytest.LogCaptureFixture) -> None:

@@ -46,7 +46,7 @@ class CommandParser(_Parser):
         Args:
             arguments: None takes those of the program.
         """
-        found, extra = self.parse_known_args(arguments)
+        found, extra = self.parse_known_args(_without_local_rank(sys.argv[1:] if arguments is None else arguments))
         if extra:
             self.error(self._explain_unknown(extra[0]))
         try:
@@ -69,6 +69,20 @@ class CommandParser(_Parser):
         prefixes = {spelling[:end].lstrip("-"): spelling for spelling in known for end in ends}
         near = difflib.get_close_matches(name, prefixes, n=1, cutoff=0.5)
         return f"unknown flag {flag!r}." + (f" Did you mean {prefixes[near[0]]!r}?" if near else "")
+
+
+def _without_local_rank(arguments: Sequence[str]) -> list[str]:
+    """The arguments less ``--local-rank N``, which torch.distributed.launch adds beside the environment that counts."""
+    kept: list[str] = []
+    skip = False
+    for argument in arguments:
+        if argument in ("--local-rank", "--local_rank"):
+            skip = True
+        elif skip or argument.startswith(("--local-rank=", "--local_rank=")):
+            skip = False
+        else:
+            kept.append(argument)
+    return kept
 
 
 def _action(spec: Spec) -> dict[str, Any]:

@@ -74,11 +74,16 @@ class NumberOr:
 
 @dataclasses.dataclass(frozen=True)
 class Whole:
-    """A whole number in [low, high], or a text that is one, as on a command line. 2.0 is none: a slip."""
+    """A whole number in [low, high], or a text that is one, as on a command line. 2.0 is none: a slip.
+
+    Attributes:
+        advice: values that mean something in other programs, and what to do here instead.
+    """
 
     default: int | None = None
     low: float = -INF
     high: float = INF
+    advice: Mapping[int, str] = dataclasses.field(default_factory=dict, hash=False)
 
     def check(self, value: Any) -> int:
         """An int. Raises UserError for anything else, and outside the interval."""
@@ -88,9 +93,24 @@ class Whole:
                 number = int(value)
         is_whole = isinstance(number, numbers.Integral) and not isinstance(number, bool)
         if not is_whole or not self.low <= number <= self.high:
-            wanted = interval_text(self.low, self.high)
-            _refuse(f"a whole number {wanted}".rstrip(), number)
+            wanted = f"a whole number {interval_text(self.low, self.high)}".rstrip()
+            if is_whole and number in self.advice:
+                raise UserError(f"expected {wanted} but got {number}: {self.advice[number]}")
+            _refuse(wanted, number)
         return int(number)
+
+
+@dataclasses.dataclass(frozen=True)
+class IndexOrName:
+    """A whole number of at least 0, also as text, or a name."""
+
+    default: int | str | None = None
+
+    def check(self, value: Any) -> int | str:
+        """An int or a str. Raises UserError for anything else."""
+        if isinstance(value, str) and not value.isdecimal():
+            return value
+        return Whole(low=0).check(value)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -35,7 +35,8 @@ class Detector:
     Attributes:
         network: ``nn.Module`` in eval mode; images (B, 3, H, W) in [0, 1] to (B, N, 5 + C) decoded predictions.
         names: class index to name.
-        conf, iou, classes, agnostic, multi_label, max_det: as in ``utils.postprocess.non_max_suppression``; ``conf`` is
+        classes: those to keep, by index or name; None keeps all.
+        conf, iou, agnostic, multi_label, max_det: as in ``utils.postprocess.non_max_suppression``; ``conf`` is
             compared with scores as the network gives them.
         image_size: size of the longer side in pixels, or (height, width) to fit into.
         half: run the network in 16 bits (float16 on a GPU, else bfloat16).
@@ -48,7 +49,7 @@ class Detector:
     names: Mapping[int, str]
     conf: float | Sequence[float] = 0.25
     iou: float = 0.45
-    classes: Sequence[int] | None = None
+    classes: Sequence[int | str] | None = None
     agnostic: bool = False
     multi_label: bool = False
     max_det: int = 1000
@@ -85,18 +86,13 @@ class Detector:
         self, source: Source | Sequence[Source], imgsz: int | Sequence[int] | None = None, vid_stride: int = 1
     ) -> Iterator[Result]:
         """As calling, one result at a time: for long videos and cameras. Uses every ``vid_stride``-th frame."""
-        if self.classes is not None and not len(self.classes):
-            raise UserError("classes: expected at least one class index, or None for all classes, but got none")
-        for index in self.classes or ():
-            if index not in self.names:
-                known = [f"{number} ({name})" for number, name in self.names.items()]
-                raise unknown_name("class index", index, known)
+        classes = self._class_indices()
         shape_hw = self._input_shape(imgsz or self.image_size)
         for frame in frames_of(source, vid_stride):
-            yield self._detect(frame, shape_hw)
+            yield self._detect(frame, shape_hw, classes)
 
     @torch.no_grad()
-    def _detect(self, frame: Frame, shape_hw: tuple[int, int]) -> Result:
+    def _detect(self, frame: Frame, shape_hw: tuple[int, int], classes: Sequence[int] | None) -> Result:
         parameter = next(self.network.parameters())
         watch = Stopwatch(parameter.device)
         watch.start()
@@ -113,7 +109,7 @@ class Detector:
             predictions,
             conf_thres=self.conf,
             iou_thres=self.iou,
-            classes=self.classes,
+            classes=classes,
             agnostic=self.agnostic,
             multi_label=self.multi_label,
             max_det=self.max_det,
@@ -131,11 +127,28 @@ class Detector:
             xyxy=rows,
             names=self.names,
             speed_ms={section: 1000 * seconds for section, seconds in watch.seconds.items()},
-            best_score=best_score(predictions, self.classes, self.multi_label),
+            best_score=best_score(predictions, classes, self.multi_label),
             number=frame.number,
             fps=frame.fps,
             pixels=frame.image,
         )
+
+    def _class_indices(self) -> list[int] | None:
+        """The classes to keep; None for all."""
+        if self.classes is None:
+            return None
+        if not len(self.classes):
+            raise UserError("classes: expected at least one class index, or None for all classes, but got none")
+        by_name = {name: index for index, name in self.names.items()}
+        found = []
+        for entry in self.classes:
+            index = by_name.get(entry) if isinstance(entry, str) else entry
+            if index is None:
+                raise unknown_name("class", entry, by_name)
+            if index not in self.names:
+                raise unknown_name("class index", index, [f"{known} ({name})" for known, name in self.names.items()])
+            found.append(index)
+        return found
 
     def _input_shape(self, size: int | Sequence[int]) -> tuple[int, int]:
         sides = [size, size] if isinstance(size, int) else list(size)
@@ -164,7 +177,13 @@ def load_detector(
     network, contents = load_networks(files, device, augment)
     point = choose_operating_point(contents, files, conf, calibrate)
     size = contents[0].get("image_size") or DEFAULT_IMAGE_SIZE
-    settings = {"image_size": size, "calibrations": point.calibrations, "advice": point.advice}
-    detector = Detector(network, network.names, point.conf, **settings)
+    detector = Detector(
+        network,
+        network.names,
+        point.conf,
+        image_size=size,
+        calibrations=point.calibrations,
+        advice=point.advice,
+    )
     log.info("%s", point.text)
     return detector, point.text

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Required, TypedDict
 
 from utils.config.choices import AUTO, CALIBRATIONS
 from utils.config.options import Options, option, required, switch
-from utils.config.schema import Anything, Many, NumberOr, Text, Whole
+from utils.config.schema import Anything, IndexOrName, Many, NumberOr, Text, Whole
 from utils.parameters import Choice, Number
 
 if TYPE_CHECKING:
@@ -57,8 +57,8 @@ class DetectOptions(Options):
     save_conf: bool = switch("with --save-txt: add the confidence to each row")
     save_crop: bool = switch("save every detection as an image of its own")
     nosave: bool = switch("save no annotated images and videos")
-    classes: tuple[int, ...] | None = option(
-        Many(None, Whole(), 0), "keep only these class indices, e.g. --classes 0 2"
+    classes: tuple[int | str, ...] | None = option(
+        Many(None, IndexOrName(), 0), "keep only these classes, by index or name, e.g. --classes 0 person"
     )
     agnostic_nms: bool = switch("class-agnostic NMS: suppress overlapping boxes across classes")
     project: str = option(Text("runs/detect"), "folder that holds the run folders")
@@ -90,7 +90,7 @@ class DetectKeywords(TypedDict, total=False):
     save_conf: bool
     save_crop: bool
     nosave: bool
-    classes: Sequence[int] | None
+    classes: Sequence[int | str] | None
     agnostic_nms: bool
     project: str | Path
     name: str

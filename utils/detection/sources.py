@@ -126,6 +126,8 @@ def find_media(source: str | Path | int) -> Sequence[str | Path | int]:
         if not found:
             raise UserError(f"{text}: expected images or videos but the pattern matches none")
         return found
+    if text.split()[:1] == ["screen"]:
+        raise UserError(f"{text}: the screen cannot be a source here; record it to a video file and take that")
     near = _nearest(path if path.parent.is_dir() else ROOT / path)
     raise UserError(f"{text}: expected an image, video, folder, pattern, list file or camera number. {near}")
 

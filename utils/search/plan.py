@@ -67,7 +67,7 @@ def make_plan(given: Mapping[str, Any]) -> Plan:
     holdout = _holdout(own)
     training = {"name": NAME, "project": PROJECT} | ({"hyp": PAP_BASE} if own.what == "pap" else {})
     training |= {name: value for name, value in given.items() if name in TrainOptions.specs()}
-    description = read_data_yaml(find_file(own.data, "data file"))
+    description = read_data_yaml(find_file(own.data, "data file", ("data",)))
     complete = complete_options(training, description.defaults, own.data)
     base = run_hyperparameters(complete)
     space = _space(own, complete, base)

@@ -20,12 +20,14 @@ _UNAVAILABLE = {
     "evolve_population": "--evolve N is a search of N trials, see search.py",
     "resume_evolve": "repeat the same --evolve command to continue it",
     "bucket": "results stay in the run folder",
-    "local_rank": "torchrun sets it for each process",
     "entity": "runs are logged to files in the run folder",
     "upload_dataset": "runs are logged to files in the run folder",
     "bbox_interval": "runs are logged to files in the run folder",
     "artifact_alias": "runs are logged to files in the run folder",
 }
+
+
+_NO_AUTO_BATCH = {-1: "finding a batch size that fits is not available; start with 16, and halve it if memory runs out"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,7 +44,7 @@ class TrainOptions(Options):
     hyp: str = option(Text("hyp.scratch-low.yaml"), "hyper-parameter YAML")
     set: tuple[str, ...] = option(Many((), Text(), 0), "override hyper-parameters", metavar="KEY=VALUE", extends=True)
     epochs: int = option(Whole(100, 1), "number of epochs")
-    batch_size: int = option(Whole(16, 1), "total batch size over all processes")
+    batch_size: int = option(Whole(16, 1, advice=_NO_AUTO_BATCH), "total batch size over all processes")
     imgsz: int = option(Whole(640, 32), "training and validation image size, pixels", aliases=("--img", "--img-size"))
     resume: bool | str = option(
         Text(False), "resume an interrupted run from its last.pt; without a path, the most recent run", bare=True

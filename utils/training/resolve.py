@@ -87,6 +87,10 @@ def resumed_options(given: Mapping[str, Any]) -> tuple[TrainOptions, dict[str, A
             f"{', '.join(FREE_ON_RESUME[1:])} can. To train on with other settings, start a new run with --weights"
         )
     path = newest_checkpoint() if given["resume"] is True else Path(given["resume"])
+    if path.is_dir():  # of a run, or its weights
+        path = next((file for file in (path / "weights/last.pt", path / "last.pt") if file.is_file()), None) or path
+        if path.is_dir():
+            raise UserError(f"--resume {path}: expected a last.pt, or the folder of a run, but it holds no last.pt")
     checkpoint = load_checkpoint(path)
     if checkpoint.get("epoch", -1) < 0 or "optimizer" not in checkpoint:
         raise UserError(f"{path}: this run is finished; to train on, start a new run with --weights {path}")

@@ -100,13 +100,13 @@ def test_resume_refuses_what_it_cannot_do(trained: Trained, tmp_path: Path) -> N
     for folder in (done.save_dir, done.save_dir / "weights"):
         with pytest.raises(UserError, match=r"last.pt: this run is finished"):
             train.run(resume=folder)
-    with pytest.raises(UserError, match="expected a last.pt, or the folder of a run, but it holds no last.pt"):
+    with pytest.raises(UserError, match=r"expected a last\.pt, or the folder of a run, but it holds"):
         train.run(resume=tmp_path)
 
 
 def test_habits_of_yolov5_are_answered(options: dict) -> None:
     with pytest.raises(
-        UserError, match="batch_size: expected a whole number of at least 1 but got -1: finding a batch"
+        UserError, match="--batch-size: expected a whole number of at least 1 but got -1: finding a"
     ):
         train.run(**options | {"batch_size": -1})
     with pytest.raises(UserError, match=r"unknown data file 'nope.yaml'. Known: VOC.yaml, .*shapes.yaml") as caught:

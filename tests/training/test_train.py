@@ -105,9 +105,7 @@ def test_resume_refuses_what_it_cannot_do(trained: Trained, tmp_path: Path) -> N
 
 
 def test_habits_of_yolov5_are_answered(options: dict) -> None:
-    with pytest.raises(
-        UserError, match="--batch-size: expected a whole number of at least 1 but got -1: finding a"
-    ):
+    with pytest.raises(UserError, match="--batch-size: expected a whole number of at least 1 but got -1: finding a"):
         train.run(**options | {"batch_size": -1})
     with pytest.raises(UserError, match=r"unknown data file 'nope.yaml'. Known: VOC.yaml, .*shapes.yaml") as caught:
         train.run(**options | {"data": "nope.yaml"})

@@ -85,7 +85,7 @@ class DataDescription:
         """The paths of a split, all of which exist.
 
         Raises:
-            UserError: the YAML has no such split, or its files are not there; says where they were searched.
+            UserError: the YAML has no such split, or its files are not there; the message lists where.
         """
         if split not in self.splits:
             raise unknown_name("split", split, self.splits, str(self.file))

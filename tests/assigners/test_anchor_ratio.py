@@ -62,6 +62,15 @@ def test_equals_the_plain_loop() -> None:
         assert assign(targets) == plain_loop(targets) and len(plain_loop(targets)) > 100, seed
 
 
+def test_a_ratio_of_exactly_the_limit_does_not_fit() -> None:
+    """One anchor of a cell's size; binary fractions, so that nothing is rounded."""
+    table = build_anchor_table(torch.tensor([[[8.0, 8.0]]]), (8,), ((16, 16),))
+    assigner = ASSIGNERS.build("anchor_ratio", anchor_t=4.0)
+    for side, fits in ((4.0, False), (3.9375, True), (0.25, False), (0.2578125, True)):
+        found = assigner(torch.tensor([[0, 0, 0.53, 0.53, side / 16, 1 / 16]]), table)
+        assert (len(found.anchor) > 0) == fits, side
+
+
 def one(x: float, y: float, w: float, h: float) -> torch.Tensor:
     """An object given in cells of the first level, 9 columns and 6 rows."""
     return torch.tensor([[0, 0, x / 9, y / 6, w / 9, h / 6]], dtype=torch.float64)

@@ -63,7 +63,7 @@ def work(rank: int, folder: str) -> None:
         world_size=2,
         timeout=datetime.timedelta(seconds=60),  # a process that waits for ever fails here
     )
-    found = {"steps": steps_of_half_the_batch(rank)}
+    found = {"steps": steps_of_half_the_batch(rank), "means": [running_means(rank, shared) for shared in (True, False)]}
     check_the_losses_themselves(rank)
     dist.barrier()
     if rank == 0:
@@ -82,6 +82,19 @@ def steps_of_half_the_batch(rank: int) -> dict:
         for index, settings in enumerate(SETTINGS):
             found[name, index] = step(settings, [level[rank : rank + 1] for level in raw], mine)
     return found
+
+
+def running_means(rank: int, across_processes: bool) -> list[dict[str, Tensor]]:
+    """What is remembered of a training step of half the batch."""
+    states = []
+    for settings in RUNNING_MEANS:
+        criterion = build(loss=settings)
+        raw, targets = scene()
+        mine = targets[targets[:, 0] == rank] * torch.tensor([0, 1, 1, 1, 1, 1])
+        own = [level[rank : rank + 1].requires_grad_() for level in raw]
+        criterion(own, mine, across_processes=across_processes)
+        states.append(criterion.state_dict())
+    return states
 
 
 def evaluate_alone() -> dict:
@@ -132,13 +145,22 @@ def test_two_processes_are_one(halves: list[dict]) -> None:
     for name, rows in ROWS.items():
         for index, settings in enumerate(SETTINGS):
             case = f"{name}: {settings}"
-            parts, total, gradients = step(settings, raw, targets[rows])
+            parts, total, gradients = step({**settings, "global_rank": False}, raw, targets[rows])
             for rank, half in enumerate(halves):
                 its_parts, its_total, its_gradients = half["steps"][name, index]
                 assert its_parts == pytest.approx(parts, abs=1e-12), case
                 assert 2 * its_total.item() == pytest.approx(total.item(), abs=1e-12), f"{case}: the totals add up"
                 for level, expected in zip(its_gradients, gradients, strict=True):
                     assert torch.allclose(level, expected[rank : rank + 1], rtol=1e-10, atol=1e-13), case
+
+
+@pytest.mark.slow
+def test_running_means_are_those_of_all_processes_in_a_common_step(halves: list[dict]) -> None:
+    for settings, *states in zip(RUNNING_MEANS, *(half["means"][0] for half in halves), strict=True):
+        for name, value in states[0].items():
+            assert torch.equal(value, states[1][name]), (settings, name)
+    for settings, *states in zip(RUNNING_MEANS, *(half["means"][1] for half in halves), strict=True):
+        assert any(not torch.equal(value, states[1][name]) for name, value in states[0].items()), settings
 
 
 @pytest.mark.slow

@@ -54,6 +54,7 @@ from utils.training.report import (
     epoch_values,
     finite_means,
     settings_text,
+    steps_text,
     validation_values,
 )
 from utils.training.reproducibility import reproducible
@@ -261,6 +262,9 @@ def start_run(session: Session) -> RunLog:
             plot_labels(parts.train_set.labels, parts.model.names, config.save_dir / "labels.jpg")
     val_set, _ = parts.validation()
     log.info("%s", settings_text(options.to_mapping() | config.option_values(), config.hyp))
+    if not options.resume:
+        steps = parts.schedule.num_steps()
+        log.info("%s", steps_text(steps, options.epochs, not options.weights, config.hyp))
     log.info("%s", describe(parts.model, Path(options.cfg or options.weights).stem))
     log.info(
         "%s", data_text(config.device, config.autocast_type, len(parts.train_set), len(val_set), parts.model.names)

@@ -4,12 +4,33 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Any
 
 from utils.config.hyperparameters import Hyperparameters, LossSettings
 from utils.errors import ContradictionError
 from utils.losses import BOX_LOSSES, SCORE_LOSSES, BoxLoss, RankingLoss, ScoreLoss, SimilarityLoss
 
 RANKING_KEYS = ("rank_gain", "class_bce", "self_balance")  # without effect on an elementwise score loss
+
+
+def acting_settings(hyp: Hyperparameters) -> dict[str, Any]:
+    """The keys of the ``loss`` block that have an effect with these settings, and the assigner."""
+    loss = hyp.loss
+    name, _ = SCORE_LOSSES.name_and_parameters(loss.score)
+    entry = SCORE_LOSSES.entry(name)
+    keys = ["box", "score", "objectness_target"]
+    if entry.ranking or loss.correlation != "none":
+        keys.append("rank_on")
+    if entry.ranking:
+        keys += [*RANKING_KEYS, *entry.block_keys]
+    keys.append("correlation")
+    if loss.correlation != "none":
+        keys.append("correlation_gain")
+    if loss.correlation == "spearman":
+        keys += ["regularization_strength", "regularization"]
+    if loss.global_rank:
+        keys.append("global_rank")
+    return {"assigner": hyp.assigner} | {key: getattr(loss, key) for key in keys}
 
 
 def check_compatibility(

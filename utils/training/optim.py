@@ -99,15 +99,32 @@ class Schedule:
         """
         hyp = self.hyp
         rate = hyp.lr0 * learning_rate_factor(iteration // self.num_batches, self.epochs, hyp.lrf, self.cosine)
-        progress = min(iteration / self.warmup, 1.0) if self.warmup else 1.0
+        progress = self._progress(iteration)
         for index, group in enumerate(optimizer.param_groups):
             start = hyp.warmup_bias_lr if index == 0 else 0.0
             group["lr"] = start + (rate - start) * progress
             if "momentum" in group:
                 group["momentum"] = hyp.warmup_momentum + (hyp.momentum - hyp.warmup_momentum) * progress
+        return self.accumulation(iteration)
+
+    def accumulation(self, iteration: int) -> int:
+        """Number of batches per optimiser step at an iteration."""
+        progress = self._progress(iteration)
         if progress < 1:
             return max(1, round(1 + (NOMINAL_BATCH_SIZE / self.batch_size - 1) * progress))
         return full_accumulation(self.batch_size)
+
+    def num_steps(self) -> int:
+        """Optimiser steps of the whole training."""
+        total, last, steps = self.epochs * self.num_batches, -1, 0
+        for iteration in range(min(self.warmup, total)):
+            if iteration - last >= self.accumulation(iteration):
+                last, steps = iteration, steps + 1
+        return steps + max(total - 1 - last, 0) // full_accumulation(self.batch_size)
+
+    def _progress(self, iteration: int) -> float:
+        """How much of the warm-up is over, from 0 to 1."""
+        return min(iteration / self.warmup, 1.0) if self.warmup else 1.0
 
 
 class ModelEMA(Generic[ModelT]):

@@ -106,7 +106,7 @@ def settings_text(options: Mapping[str, Any], hyp: Hyperparameters) -> str:
     shown = {
         name: value
         for name, value in options.items()
-        if (name in ALWAYS_SHOWN or value != usual.get(name)) and value not in (None, False, "")
+        if (name in ALWAYS_SHOWN or value != usual.get(name)) and not (value is None or value is False or value == "")
     }
     lines = ["options: " + ", ".join(f"{name} {_short(value)}" for name, value in shown.items())]
     flat, defaults = hyp.to_mapping(), Hyperparameters().to_mapping()

@@ -311,7 +311,7 @@ def test_command_line(tmp_path: Path) -> None:
 
 def test_a_plan_keeps_the_options_of_both(asked: dict) -> None:
     plan = make_plan(asked | {"keys": ["lr0"]})
-    assert isinstance(plan.own, SearchOptions) and plan.own.trials == 4 and plan.own.holdout == 0
+    assert isinstance(plan.own, SearchOptions) and plan.own.trials == 4 and plan.holdout == 0
     assert plan.options.epochs == 3 and plan.folder == Path(asked["project"]) / "s" and "trials" not in plan.given
 
 

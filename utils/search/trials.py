@@ -204,12 +204,18 @@ def run_trial(study: optuna.Study, objective: Callable[[optuna.Trial], float], n
             after Ctrl-C the trial waits to be repeated.
         num_trials: number of finished trials asked for.
     """
-    lost: list[int] = []
+    lost: list[int] = []  # trials that another process has ended meanwhile
+    ended: list[int] = []  # trials that have a value, or are pruned
 
     def signed(trial: optuna.Trial) -> float:
         _take_place(study, trial, num_trials)
         try:
-            return objective(trial)
+            value = objective(trial)
+            ended.append(trial.number)
+            return value
+        except optuna.TrialPruned:
+            ended.append(trial.number)
+            raise
         except KeyboardInterrupt:
             repeat_trial(study, _frozen(study, trial))
             raise
@@ -219,10 +225,11 @@ def run_trial(study: optuna.Study, objective: Callable[[optuna.Trial], float], n
 
     try:
         study.optimize(signed, n_trials=1, catch=(SurplusTrialError,), gc_after_trial=True)
-    except (ValueError, UpdateFinishedTrialError):  # Optuna's, if it cannot store the value
-        if not lost:
+    except (ValueError, UpdateFinishedTrialError):  # Optuna's, if it cannot store the value; or the objective's own
+        if not lost and not ended:
             raise
-        log.warning("trial %d sent no heartbeat for a while, and another process repeats it", lost[0])
+        number = (lost or ended)[0]
+        log.warning("trial %d sent no heartbeat for a while, and another process repeats it", number)
 
 
 def _frozen(study: optuna.Study, trial: optuna.Trial) -> FrozenTrial:

@@ -212,10 +212,11 @@ def test_results_picture_after_one_epoch_and_after_more(tmp_path):
         log.log(0, epoch_values(0))
         plot_results(log.csv_path, tmp_path / "one.png")
         log.log(1, {name: value for name, value in epoch_values(1).items() if name.startswith("train/")})
-        log.log(2, {**epoch_values(2), "train/rank_loss": float("nan"), "val/rank_loss": 0.5})
+        further = {f"val/{name}_loss": 0.5 for name in ("rank", "sort")}
+        log.log(2, {**epoch_values(2), "train/rank_loss": float("nan"), **further})
         plot_results(log.csv_path, tmp_path / "three.png")
     one, three = read(tmp_path / "one.png"), read(tmp_path / "three.png")
-    assert three.shape[1] > one.shape[1]  # a further loss has a panel of its own
+    assert three.shape[1] > one.shape[1]  # further losses have panels of their own
     blue_line = (180, 119, 31)  # matplotlib's first colour, BGR
     assert has_colour(three, blue_line) and has_colour(one, blue_line)
 

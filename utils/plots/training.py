@@ -16,6 +16,7 @@ from utils.plots.boxes import class_colour, class_name
 from utils.training.log import read_results
 
 OLRP_PANEL = "oLRP and its parts (less is better)"
+SHARES = ("precision and recall", "mean average precision", OLRP_PANEL)  # at most 1
 
 
 def plot_labels(labels: Sequence[np.ndarray], names: Mapping[int, str], path: str | Path) -> None:
@@ -93,13 +94,14 @@ def plot_results(csv_path: str | Path, path: str | Path) -> None:
     for axes, (title, curves) in zip(grid, panels.items(), strict=False):
         for position, (label, column) in enumerate(curves):
             drawn = results[["epoch", column]].dropna()
+            epochs = drawn["epoch"] + 1  # the file counts from 0, as YOLOv5's does
             # Curves that coincide, as two learning rates do, stay visible: the later one is thinner.
             line_width = max(1.0, 2.4 - 0.7 * position)
-            axes.plot(drawn["epoch"], drawn[column], marker=".", markersize=4, linewidth=line_width, label=label)
-        axes.set(title=title, xlabel="epoch", xlim=(results["epoch"].min() - 0.5, results["epoch"].max() + 0.5))
+            axes.plot(epochs, drawn[column], marker=".", markersize=4, linewidth=line_width, label=label)
+        axes.set(title=title, xlabel="epoch", xlim=(results["epoch"].min() + 0.5, results["epoch"].max() + 1.5))
         highest = float(results[[column for _, column in curves]].to_numpy(dtype=np.float64, na_value=-math.inf).max())
-        is_share = title in ("precision and recall", "mean average precision", OLRP_PANEL)
-        axes.set_ylim(0, 1 if is_share else 1.08 * highest if 0 < highest < math.inf else None)
+        most = 1.0 if title in SHARES else math.inf
+        axes.set_ylim(0, min(1.08 * highest, most) if 0 < highest < math.inf else None)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.grid(alpha=0.3)
         axes.legend(frameon=False)
@@ -120,7 +122,9 @@ def _panels(columns: Sequence[str]) -> dict[str, list[tuple[str, str]]]:
     panels["mean average precision"] = [(label, f"metrics/mAP_{level}") for label, level in levels.items()]
     parts = {"oLRP": "", "1 - IoU": "_localisation", "wrong": "_false_positive", "missed": "_false_negative"}
     panels[OLRP_PANEL] = [(label, f"metrics/oLRP{part}") for label, part in parts.items()]
-    groups = {"x/lr0": "biases", "x/lr1": "weights", "x/lr2": "norm weights"}
-    panels["learning rate"] = [(groups.get(column, column), column) for column in columns if column.startswith("x/")]
+    groups = {"x/lr1": "weights", "x/lr2": "norm weights"}
+    rates = [column for column in columns if column.startswith("x/") and column != "x/lr0"]
+    panels["learning rate"] = [(groups.get(column, column), column) for column in rates]
+    panels["learning rate of biases"] = [("biases", "x/lr0")]  # in warm-up it is many times the others
     present = {title: [curve for curve in curves if curve[1] in columns] for title, curves in panels.items()}
     return {title: curves for title, curves in present.items() if curves}

@@ -21,8 +21,8 @@ LOSSES = {
     "beside an outline. --boxes-only keeps the boxes",
     "rectangles": "{count} boxes are written as rectangular outlines: other objects of their images have outlines, and "
     "{target} holds either",
-    "repeated": "{count} repeated objects are written once: {target} is read so",
-    "beyond": "{count} boxes reach beyond their images, up to {most:.2g} pixels, and are clipped: {target} is read so",
+    "repeated": "{count} repeated objects are written once",
+    "beyond": "{count} boxes reach beyond their images, by up to {most:.2g} pixels, and are clipped",
 }
 
 

@@ -144,7 +144,7 @@ def _split_anew(
     kind, values = splitting
     if kind == "ratio":
         if not asked.split:
-            LOGGER.info("split by ratio: 0.8 train, 0.2 val, seed %d; --split says otherwise", asked.seed)
+            LOGGER.info("no --split given: 0.8 of the images are for train, 0.2 for val, seed %d", asked.seed)
         found = by_ratio(paths, values, asked.seed, asked.group)
     else:
         rows = Rows(image_name=asked.image_name)

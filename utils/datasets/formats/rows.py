@@ -273,7 +273,11 @@ class Rows:
         if self.columns is not None:
             return "file" in map(role_of, self.columns)
         lines = _lines(file)
-        return bool(lines) and "file" in map(role_of, _fields(*lines[0], file, self._separator_of(lines)))
+        if not lines or lines[0][1].strip().lower().endswith(IMAGE_SUFFIXES):
+            return False  # a list of images
+        fields = _fields(*lines[0], file, self._separator_of(lines))
+        self._check_header([role_of(field) or "" for field in fields], fields, f"{file}:{lines[0][0]}")
+        return "file" in map(role_of, fields)
 
     def _separator_of(self, lines: Sequence[tuple[int, str]]) -> str:
         if self.separator is not None:

@@ -383,5 +383,6 @@ def test_equal_batches_and_numbers_from_all_formats(tmp_path: Path) -> None:
     for file in files:
         done = val.evaluate(weights=weights, data=file, imgsz=96, plots=False, workers=0, project=tmp_path / "runs")
         numbers.append(json.loads((done.save_dir / "metrics.json").read_text()))
+    assert numbers[0]["recall"] > 0
     for other in numbers[1:]:
-        assert {**other, "speed_ms": 0} == {**numbers[0], "speed_ms": 0}
+        assert {**other, "data": "", "speed_ms": 0} == {**numbers[0], "data": "", "speed_ms": 0}

@@ -64,9 +64,11 @@ def test_no_more_decimals_than_the_pixels_had() -> None:
 
 
 def test_fewer_decimals_read_as_another_label() -> None:
-    """Brute force: no box of one decimal less, near by, is read as the label."""
+    """Brute force: no box of one decimal less, near by, is read as the label; at a border only one beyond it could be."""
     for form in FORMS:
-        labels = random_labels(9, 3, num=20)
+        labels = random_labels(9, 3, num=60)[20:]
+        labels = labels[(labels[:, 1:3] + labels[:, 3:] / 2 < 0.99).all(axis=1)]
+        assert len(labels) > 15
         for label, box in zip(labels, box_numbers(labels, (480, 640), form).values, strict=True):
             for axis, length in enumerate((640, 480)):
                 pair = box[axis::2]

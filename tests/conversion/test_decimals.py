@@ -64,7 +64,7 @@ def test_no_more_decimals_than_the_pixels_had() -> None:
 
 
 def test_fewer_decimals_read_as_another_label() -> None:
-    """Brute force: no box of one decimal less, near by, is read as the label; at a border only one beyond it could be."""
+    """Brute force: no box of one decimal less, near by, is read as the label (at a border one beyond it may be)."""
     for form in FORMS:
         labels = random_labels(9, 3, num=60)[20:]
         labels = labels[(labels[:, 1:3] + labels[:, 3:] / 2 < 0.99).all(axis=1)]

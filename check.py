@@ -52,7 +52,7 @@ def run(**options: Unpack[CheckKeywords]) -> Report:
         UserError: an invalid option or file, or a data set of which nothing can be read.
     """
     asked = CheckOptions.of(options)
-    description = read_data_yaml(find_file(asked.data, "data file"))
+    description = read_data_yaml(find_file(asked.data, "data file", ("data",)))
     limit = anchor_ratio_limit(load_hyperparameters(asked.hyp))
     image_size = asked.imgsz or description.defaults.get("imgsz") or DEFAULT_SIZE
     examination = Examination(description, image_size)

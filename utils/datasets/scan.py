@@ -196,6 +196,8 @@ def without_ignored(annotation: Annotation, description: DataDescription) -> Ann
 
     With ``ignore_as: background`` there are no regions: what is ignored is background.
     """
+    if not description.ignored and description.ignore_as == "region":
+        return annotation
     to_class = np.full(len(description.label_names), -1.0, np.float32)
     to_class[list(description.kept_labels)] = np.arange(description.nc)
     classes = to_class[annotation.labels[:, 0].astype(np.int64)]

@@ -14,7 +14,8 @@ from utils.inspection.limits import SMALLEST_SIDE
 from utils.inspection.objects import ObjectTable
 
 COLOURS = {"train": "#3366b0", "val": "#d9822b", "test": "#4a9a5b"}
-HEAT_CELLS = 48
+HEAT_CELLS = (8, 48)  # a side, for few and for many objects
+OBJECTS_PER_CELL = 4
 MOST_POINTS = 2000
 MOST_CLASSES = 100
 TICKS = (1, 3, 10, 30, 100, 300, 1000, 3000)
@@ -29,7 +30,7 @@ def class_bars(names: Sequence[str], histograms: Mapping[str, np.ndarray]) -> st
             share = 100 * counts[index] / max(int(counts.max()), 1)
             colour = COLOURS.get(split, "#777")
             bars.append(
-                f'<div class="bar"><i style="width:{share:.4g}%;background:{colour}"></i>'
+                f'<div class="bar"><i style="width:{max(share, 0.2 * (share > 0)):.4g}%;background:{colour}"></i>'
                 f"<span>{int(counts[index]):,}</span></div>"
             )
         rows.append(f'<div class="class"><b>{escape(name)}</b><div>{"".join(bars)}</div></div>')
@@ -48,10 +49,11 @@ def legend(splits: Mapping[str, object]) -> str:
 
 def heat_map(table: ObjectTable) -> str:
     """Where in their images the centres of the objects lie, as a picture: bright is many."""
+    cells = int(np.clip((len(table.classes) / OBJECTS_PER_CELL) ** 0.5, *HEAT_CELLS))
     size = np.maximum(table.image_hw[:, ::-1], 1)
     centres = ((table.boxes[:, :2] + table.boxes[:, 2:]) / 2 / size).clip(0, 1 - 1e-9)
-    column, row = (centres * HEAT_CELLS).astype(int).T
-    counts = np.zeros((HEAT_CELLS, HEAT_CELLS))
+    column, row = (centres * cells).astype(int).T
+    counts = np.zeros((cells, cells))
     np.add.at(counts, (row, column), 1)
     grey = (255 * np.sqrt(counts / max(counts.max(), 1))).astype(np.uint8)
     encoded = cv2.imencode(".png", cv2.applyColorMap(grey, cv2.COLORMAP_VIRIDIS))[1].tobytes()

@@ -123,7 +123,7 @@ class Examination:
             return f"{label}: {width:.4g} x {height:.4g} pixels"
         _, line, place = first_place
         other = self.description.names[table.classes[rows[0]]]
-        return f"{label}: nearly the same box as {f'line {line}' if line is not None else place}, {other}"
+        return f"{label}: nearly the same box as the {other} of {f'line {line}' if line is not None else place}"
 
     def _of_split(self, name: str) -> Iterable[Finding]:
         split = self.splits[name]

@@ -83,7 +83,8 @@ def odd_objects(table: ObjectTable, image_size: int) -> dict[str, np.ndarray]:
         image_size: longer side of the network's input, pixels.
 
     Returns:
-        (k, 1) rows of the table for findings about one object, (k, 2) for those about a pair.
+        (k, 1) rows of the table for findings about one object; (k, 2) for those about an object and the first one
+        before it in its image that has the same box.
     """
     sizes = table.network_sizes(image_size)
     shorter, longer = sizes.min(axis=1), sizes.max(axis=1)
@@ -94,9 +95,15 @@ def odd_objects(table: ObjectTable, image_size: int) -> dict[str, np.ndarray]:
         "outside": np.flatnonzero(table.overhang > tolerance)[:, None],
         "tiny": np.flatnonzero(shorter < SMALLEST_SIDE)[:, None],
         "extreme": np.flatnonzero(longer > EXTREME_ASPECT * shorter)[:, None],
-        "repeated-box": pairs[equal],
-        "conflict": pairs[~equal],
+        "repeated-box": _once(pairs[equal]),
+        "conflict": _once(pairs[~equal]),
     }
+
+
+def _once(pairs: np.ndarray) -> np.ndarray:
+    """Of the pairs with equal second objects the first; else ten boxes of one object would be 45 findings."""
+    _, first = np.unique(pairs[:, 1], return_index=True)
+    return pairs[first]
 
 
 def same_boxes(table: ObjectTable, least_iou: float = SAME_BOX_IOU) -> np.ndarray:

@@ -22,7 +22,7 @@ MOST_BYTES = 1_500_000  # of all pictures together, in base64
 SIDE = 480  # pixels, of the longer side
 MOST_BOXES = 400  # of the objects without a finding
 QUALITY = 75
-RED = (40, 40, 230)  # BGR
+FRAME = (((0, 0, 0), 5), ((0, 230, 255), 2))  # BGR and thickness: yellow with black edges is seen on any ground
 
 
 class Picture(NamedTuple):
@@ -95,7 +95,7 @@ def _samples(examination: Examination) -> list[tuple[str, str]]:
 def _draw(
     examination: Examination, split: str, index: int, image: np.ndarray, findings: Sequence[Finding]
 ) -> np.ndarray:
-    """The image in the size of the page, its objects in the colours of their classes, those with findings in red."""
+    """The image in the size of the page, its objects in the colours of their classes, those with findings framed."""
     labels = examination.splits[split].annotations[index].labels
     height, width = image.shape[:2]
     factor = SIDE / max(height, width)
@@ -109,6 +109,7 @@ def _draw(
     drawn = draw_boxes(small, boxes[:MOST_BOXES], classes=classes[:MOST_BOXES], line_thickness=1)
     for row in odd:
         left, top, right, bottom = (round(value) for value in boxes[row].tolist())
-        cv2.rectangle(drawn, (left - 3, top - 3), (right + 3, bottom + 3), RED, 2)
+        for colour, thickness in FRAME:
+            cv2.rectangle(drawn, (left - 4, top - 4), (right + 4, bottom + 4), colour, thickness)
     names = [examination.description.names[number] for number in classes[odd]]
     return draw_boxes(drawn, boxes[odd], names, classes[odd], line_thickness=1)

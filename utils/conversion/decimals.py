@@ -28,17 +28,17 @@ class Numbers(NamedTuple):
     beyond: np.ndarray
 
 
-def box_numbers(labels: np.ndarray, size_hw: tuple[float, float], form: str) -> Numbers:
-    """Boxes (n, 5) of class and ``xywhn`` in the unit of an image's size, which is (1, 1) for fractions.
+def box_numbers(labels: np.ndarray, size_hw: np.ndarray | tuple[float, float], form: str) -> Numbers:
+    """Boxes (n, 5) of class and ``xywhn`` in the unit of an image's size. Many at once are much faster than one by one.
 
     Args:
         labels: float32 rows.
-        size_hw: height and width.
+        size_hw: height and width of the image, or (n, 2) those of the image of each box; (1, 1) for fractions.
         form: one of ``FORMS``.
     """
-    height, width = size_hw
-    x, beyond_x = _axis(labels[:, 1], labels[:, 3], width, form)
-    y, beyond_y = _axis(labels[:, 2], labels[:, 4], height, form)
+    lengths = np.broadcast_to(np.asarray(size_hw, np.float64), (len(labels), 2))
+    x, beyond_x = _axis(labels[:, 1], labels[:, 3], lengths[:, 1], form)
+    y, beyond_y = _axis(labels[:, 2], labels[:, 4], lengths[:, 0], form)
     return Numbers(np.stack((x[0], y[0], x[1], y[1]), axis=1), np.maximum(beyond_x, beyond_y))
 
 
@@ -67,21 +67,23 @@ def number_text(value: float) -> str:
     return np.format_float_positional(value, trim="-")
 
 
-def _axis(centre: np.ndarray, size: np.ndarray, length: float, form: str) -> tuple[np.ndarray, np.ndarray]:
+def _axis(centre: np.ndarray, size: np.ndarray, length: np.ndarray, form: str) -> tuple[np.ndarray, np.ndarray]:
     """The two numbers (2, n) of boxes along one axis, and how far (n,) each was clipped."""
     middle, extent = centre.astype(np.float64), size.astype(np.float64)
     numbers, found = _search(centre, size, middle, extent, length, form)
     beyond = np.zeros(len(centre))
     if not found.all():
         at = np.flatnonzero(~found)
-        numbers[:, at], found[at] = _search(centre[at], size[at], *_touching(centre[at], size[at]), length, form)
+        touching = _touching(centre[at], size[at])
+        numbers[:, at], found[at] = _search(centre[at], size[at], *touching, length[at], form)
     if not found.all():
         at = np.flatnonzero(~found)
-        low, high = (middle[at] - extent[at] / 2) * length, (middle[at] + extent[at] / 2) * length
-        beyond[at] = np.maximum(np.maximum(-low, high - length), 0)
-        low, high = low.clip(0, length), high.clip(0, length)
-        inside = _fractions(low, high, length)
-        clipped, reached = _search(*inside, (low + high) / 2 / length, (high - low) / length, length, form)
+        limit = length[at]
+        low, high = (middle[at] - extent[at] / 2) * limit, (middle[at] + extent[at] / 2) * limit
+        beyond[at] = np.maximum(np.maximum(-low, high - limit), 0)
+        low, high = low.clip(0, limit), high.clip(0, limit)
+        inside = _fractions(low, high, limit)
+        clipped, reached = _search(*inside, (low + high) / 2 / limit, (high - low) / limit, limit, form)
         # a box of less than a billionth of the image: corners have no digits for it
         clipped[:, ~reached] = _numbers_of(low, high, form)[:, ~reached]
         numbers[:, at] = clipped
@@ -90,22 +92,23 @@ def _axis(centre: np.ndarray, size: np.ndarray, length: float, form: str) -> tup
 
 
 def _search(
-    centre: np.ndarray, size: np.ndarray, middle: np.ndarray, extent: np.ndarray, length: float, form: str
+    centre: np.ndarray, size: np.ndarray, middle: np.ndarray, extent: np.ndarray, length: np.ndarray, form: str
 ) -> tuple[np.ndarray, np.ndarray]:
     """The numbers (2, n) with the fewest decimals that are read as these fractions, and whether (n,) there are any.
 
     Args:
         centre, size: (n,) float32 fractions, which must be read.
         middle, extent: (n,) float64 fractions around which numbers are tried.
-        length: of the axis in the unit of the numbers.
+        length: (n,) of the axis in the unit of the numbers.
         form: one of ``FORMS``.
     """
     numbers = np.zeros((2, len(centre)))
     todo = np.arange(len(centre))
-    for scale in _scales(length):
+    for scale in _scales(float(length.max(initial=1))):
         if not len(todo):
             break
-        unit = length * scale
+        limit = length[todo]
+        unit = limit * scale
         found = np.zeros(len(todo), bool)
         wide = extent[todo] * unit
         for units_wide in (np.rint(wide), np.floor(wide), np.ceil(wide)):
@@ -113,7 +116,7 @@ def _search(
             for units in (np.rint(start), np.floor(start), np.ceil(start)):
                 first = (units + (scale if form == VOC else 0)) / scale
                 second = (units_wide if form in ("xywh", "ltwh") else units + units_wide) / scale
-                read = _fractions(*_ends(first, second, form), length)
+                read = _fractions(*_ends(first, second, form), limit)
                 fits = ~found & (units_wide > 0) & (read[0] == centre[todo]) & (read[1] == size[todo])
                 numbers[0, todo[fits]], numbers[1, todo[fits]] = first[fits], second[fits]
                 found |= fits
@@ -155,7 +158,7 @@ def _numbers_of(low: np.ndarray, high: np.ndarray, form: str) -> np.ndarray:
     return np.stack((first, high if form in ("xyxy", VOC) else high - low))
 
 
-def _fractions(low: np.ndarray, high: np.ndarray, length: float) -> tuple[np.ndarray, np.ndarray]:
+def _fractions(low: np.ndarray, high: np.ndarray, length: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Centre and size, float32 fractions, of what lies inside the image, as the readers compute them."""
     low, high = low.clip(0, length), high.clip(0, length)
     return ((low + high) / 2 / length).astype(np.float32), ((high - low) / length).astype(np.float32)

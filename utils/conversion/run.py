@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import shutil
@@ -18,7 +19,7 @@ from utils.conversion.options import ConvertOptions
 from utils.conversion.records import LabelledImage, images_of
 from utils.conversion.sources import POOL, describe_input
 from utils.conversion.split import SPLITS, by_lists, by_ratio, parse_split
-from utils.conversion.writers import Writer, build_writer
+from utils.conversion.writers import Writer, build_writer, numbers_of
 from utils.datasets.description import DataDescription, read_data_yaml
 from utils.datasets.formats.rows import Rows
 from utils.datasets.scan import open_split, scan_split
@@ -28,6 +29,7 @@ from utils.errors import UserError
 LOGGER = logging.getLogger(__name__)
 DEFAULT_RATIO = ("ratio", "0.8", "0.2")
 YAML_NAME = "data.yaml"
+CHUNK = 200  # images whose boxes become numbers together
 
 
 def convert(options: Mapping[str, Any]) -> Path:
@@ -183,11 +185,14 @@ def _write(
             "they are; --images symlink takes no space"
         )
     with images_bar(sum(map(len, splits.values())), desc="writing images") as bar:
-        for split, image, name in _named(splits, writer, stay=asked.images == "none"):
-            if asked.images != "none":
-                _place(image.path, folder / writer.image_folder(split) / name, asked.images)
-            writer.write(split, name, image)
-            bar.update()
+        named = _named(splits, writer, stay=asked.images == "none")
+        while chunk := list(itertools.islice(named, CHUNK)):
+            boxes_of = numbers_of([image for _, image, _ in chunk], writer)
+            for (split, image, name), boxes in zip(chunk, boxes_of, strict=True):
+                if asked.images != "none":
+                    _place(image.path, folder / writer.image_folder(split) / name, asked.images)
+                writer.write(split, name, image, boxes)
+                bar.update()
     content = {**writer.finish(), "names": list(names)}
     if original.ignored:
         content |= {"ignore": list(original.ignored)}

@@ -14,7 +14,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from utils.conversion.decimals import VOC, box_numbers, fraction_text, number_text, point_numbers
+from utils.conversion.decimals import VOC, Numbers, box_numbers, fraction_text, number_text, point_numbers
 from utils.conversion.options import ConvertOptions
 from utils.conversion.records import LabelledImage, Losses, first_of_equal
 from utils.conversion.sources import rows_settings
@@ -32,24 +32,29 @@ class Writer(Protocol):
         title: the format in a sentence.
         shares_images: one folder holds the images of all splits, so that their names must differ.
         needs_copies: labels are found by the paths of the images, which cannot stay where they are.
+        form: of boxes, one of :data:`utils.conversion.decimals.FORMS`; empty where labels are written as they are.
+        in_fractions: boxes are in fractions of the image's size, not in pixels.
         losses: what could not be written.
     """
 
     title: str
     shares_images: bool
     needs_copies: bool
+    form: str
+    in_fractions: bool
     losses: Losses
 
     def image_folder(self, split: str) -> str:
         """Folder of the images of a split in the output."""
 
-    def write(self, split: str, name: str, image: LabelledImage) -> None:
+    def write(self, split: str, name: str, image: LabelledImage, boxes: Numbers) -> None:
         """The labels of one image.
 
         Args:
             split: ``train``, ``val`` or ``test``.
             name: of the image: its path in the image folder, or an absolute one where images stay where they are.
             image: what is written.
+            boxes: those of the objects, then those of the regions to ignore; see :func:`numbers_of`.
         """
 
     def finish(self) -> dict[str, Any]:
@@ -78,10 +83,24 @@ def build_writer(
     return RowsWriter(folder, names, splits, {} if from_rows else rows_settings(asked), has_regions)
 
 
+def numbers_of(images: Sequence[LabelledImage], writer: Writer) -> list[Numbers]:
+    """The boxes of images as a writer wants them: objects, then regions to ignore."""
+    labels = [np.concatenate((image.labels, image.crowds)) for image in images]
+    if not writer.form:
+        return [Numbers(np.zeros((0, 4)), np.zeros(0))] * len(images)
+    counts = [len(rows) for rows in labels]
+    sizes = np.repeat(np.array([image.size_hw for image in images], np.float64), counts, axis=0)
+    found = box_numbers(np.concatenate(labels), np.ones_like(sizes) if writer.in_fractions else sizes, writer.form)
+    if writer.in_fractions:
+        found = found._replace(beyond=found.beyond * sizes.max(axis=1))
+    ends = np.cumsum(counts)[:-1]
+    return [Numbers(*parts) for parts in zip(*(np.split(values, ends) for values in found), strict=True)]
+
+
 class YoloWriter:
     """Text files ``labels/SPLIT/NAME.txt`` beside ``images/SPLIT/NAME.jpg``."""
 
-    title, shares_images, needs_copies = "YOLO txt", False, True
+    title, shares_images, needs_copies, form, in_fractions = "YOLO txt", False, True, "", True
 
     def __init__(self, folder: Path, splits: Sequence[str]) -> None:
         self._folder, self._splits, self.losses = folder, splits, Losses(self.title)
@@ -92,7 +111,7 @@ class YoloWriter:
         """See :class:`Writer`."""
         return f"images/{split}"
 
-    def write(self, split: str, name: str, image: LabelledImage) -> None:
+    def write(self, split: str, name: str, image: LabelledImage, boxes: Numbers) -> None:
         """See :class:`Writer`."""
         self.losses.add("regions", len(image.crowds))
         self.losses.add("masks", sum(map(bool, image.masks)))
@@ -133,7 +152,7 @@ class YoloWriter:
 class CocoWriter:
     """``annotations/instances_SPLIT.json`` beside ``images/SPLIT``; ids count from 1."""
 
-    title, shares_images, needs_copies = "COCO JSON", False, False
+    title, shares_images, needs_copies, form, in_fractions = "COCO JSON", False, False, "ltwh", False
 
     def __init__(self, folder: Path, names: Sequence[str], splits: Sequence[str]) -> None:
         self._folder, self._names, self.losses = folder, names, Losses(self.title)
@@ -144,7 +163,7 @@ class CocoWriter:
         """See :class:`Writer`."""
         return f"images/{split}"
 
-    def write(self, split: str, name: str, image: LabelledImage) -> None:
+    def write(self, split: str, name: str, image: LabelledImage, boxes: Numbers) -> None:
         """See :class:`Writer`."""
         images, rows = self._images[split], self._rows[split]
         height, width = image.size_hw
@@ -157,10 +176,11 @@ class CocoWriter:
             objects[index] = {"segmentation": [[_json_number(value) for value in numbers]]}
         objects += [{}] * len(image.crowds)
         labels = np.concatenate((image.labels, image.crowds))
-        boxes, beyond = box_numbers(labels, image.size_hw, "ltwh")
-        _count_beyond(beyond, self.losses)
+        _count_beyond(boxes.beyond, self.losses)
         areas = np.concatenate((areas, image.box_areas(image.crowds)))
-        for index, (label, box, area) in enumerate(zip(labels, boxes, areas, strict=True)):
+        if image.areas is None:
+            areas = np.where(boxes.beyond > 0, boxes.values[:, 2:].prod(axis=1), areas)
+        for index, (label, box, area) in enumerate(zip(labels, boxes.values, areas, strict=True)):
             rows.append(
                 {
                     "id": len(rows) + 1,
@@ -193,7 +213,7 @@ class CocoWriter:
 class VocWriter:
     """``Annotations/NAME.xml`` beside ``JPEGImages/NAME.jpg``, and lists of the splits in ``ImageSets/Main``."""
 
-    title, shares_images, needs_copies = "Pascal VOC", True, False
+    title, shares_images, needs_copies, form, in_fractions = "Pascal VOC", True, False, VOC, False
 
     def __init__(self, folder: Path, names: Sequence[str], splits: Sequence[str]) -> None:
         self._folder, self._names, self.losses = folder, names, Losses(self.title)
@@ -205,7 +225,7 @@ class VocWriter:
         """See :class:`Writer`."""
         return "JPEGImages"
 
-    def write(self, split: str, name: str, image: LabelledImage) -> None:
+    def write(self, split: str, name: str, image: LabelledImage, boxes: Numbers) -> None:
         """See :class:`Writer`."""
         self._listed[split].append(name)
         if name in self._written:  # for another split
@@ -218,27 +238,26 @@ class VocWriter:
         size = ElementTree.SubElement(root, "size")
         for key, value in zip(("height", "width", "depth"), (*image.size_hw, 3), strict=True):
             ElementTree.SubElement(size, key).text = str(value)
-        self._objects(root, image, image.labels, difficult=False)
-        self._objects(root, image, image.crowds, difficult=True)
+        _count_beyond(boxes.beyond, self.losses)
+        keep = first_of_equal(list(map(bytes, image.labels)))
+        self.losses.add("repeated", len(keep) - sum(keep))
+        keep += [True] * len(image.crowds)
+        labels = np.concatenate((image.labels, image.crowds))
+        for index, (label, box, first) in enumerate(zip(labels, boxes.values, keep, strict=True)):
+            if first:
+                self._add_object(root, self._names[int(label[0])], box, difficult=index >= len(image.labels))
         ElementTree.indent(root, "\t")
         stem = os.path.splitext(os.path.basename(name))[0]
         text = ElementTree.tostring(root, encoding="unicode") + "\n"
         (self._folder / "Annotations" / f"{stem}.xml").write_text(text, encoding="utf-8")
 
-    def _objects(self, root: ElementTree.Element, image: LabelledImage, labels: np.ndarray, difficult: bool) -> None:
-        boxes, beyond = box_numbers(labels, image.size_hw, VOC)
-        _count_beyond(beyond, self.losses)
-        keep = [True] * len(labels) if difficult else first_of_equal(list(map(bytes, labels)))
-        self.losses.add("repeated", len(keep) - sum(keep))
-        for label, box, first in zip(labels, boxes, keep, strict=True):
-            if not first:
-                continue
-            element = ElementTree.SubElement(root, "object")
-            ElementTree.SubElement(element, "name").text = self._names[int(label[0])]
-            ElementTree.SubElement(element, "difficult").text = str(int(difficult))
-            sides = ElementTree.SubElement(element, "bndbox")
-            for side, value in zip(("xmin", "ymin", "xmax", "ymax"), box, strict=True):
-                ElementTree.SubElement(sides, side).text = number_text(value)
+    def _add_object(self, root: ElementTree.Element, name: str, box: np.ndarray, difficult: bool) -> None:
+        element = ElementTree.SubElement(root, "object")
+        ElementTree.SubElement(element, "name").text = name
+        ElementTree.SubElement(element, "difficult").text = str(int(difficult))
+        sides = ElementTree.SubElement(element, "bndbox")
+        for side, value in zip(("xmin", "ymin", "xmax", "ymax"), box, strict=True):
+            ElementTree.SubElement(sides, side).text = number_text(value)
 
     def finish(self) -> dict[str, Any]:
         """See :class:`Writer`."""
@@ -259,7 +278,7 @@ class VocWriter:
 class RowsWriter:
     """``SPLIT.csv`` beside ``images/SPLIT``; without a column ``file`` a file for each image in ``labels/SPLIT``."""
 
-    title, shares_images, needs_copies = "rows", False, False
+    title, shares_images = "rows", False
 
     def __init__(
         self,
@@ -283,12 +302,12 @@ class RowsWriter:
             raise UserError(f"--columns: expected a column 'class', for there are {len(names)} classes")
         if "image_name" in settings:
             raise UserError("--image-name is for rows that are read")
-        self._form = Rows(box=settings.get("box")).box_form(self._columns, "--columns")
-        sides = ("x", "y", "w", "h") if "x" in self._columns else BOXES[self._form]
+        self.form = Rows(box=settings.get("box")).box_form(self._columns, "--columns")
+        sides = ("x", "y", "w", "h") if "x" in self._columns else BOXES[self.form]
         self._sides = {side: position for position, side in enumerate(sides)}
         self._separator = check_separator(settings.get("separator", "comma"))
         self._first_class = settings.get("first_class")
-        self._in_fractions = settings.get("units") == "fractions"
+        self.in_fractions = settings.get("units") == "fractions"
         self.needs_copies = "file" not in self._columns
         self._rows: dict[str, list[list[str]]] = {split: [] for split in splits}
 
@@ -296,16 +315,17 @@ class RowsWriter:
         """See :class:`Writer`."""
         return f"images/{split}"
 
-    def write(self, split: str, name: str, image: LabelledImage) -> None:
+    def write(self, split: str, name: str, image: LabelledImage, boxes: Numbers) -> None:
         """See :class:`Writer`."""
         _count_masks(image, self.losses)
+        _count_beyond(boxes.beyond, self.losses)
         keep = first_of_equal(list(map(bytes, image.labels)))
         self.losses.add("repeated", len(keep) - sum(keep))
-        labels, regions = image.labels[keep], image.crowds
-        if "ignore" not in self._columns:
-            self.losses.add("regions", len(regions))
-            regions = regions[:0]
-        rows = self._fields(image, labels, "0") + self._fields(image, regions, "1")
+        rows = self._fields(image.labels[keep], boxes.values[: len(keep)][keep], "0")
+        if "ignore" in self._columns:
+            rows += self._fields(image.crowds, boxes.values[len(keep) :], "1")
+        else:
+            self.losses.add("regions", len(image.crowds))
         if self.needs_copies:
             path = self._folder / "labels" / split / f"{os.path.splitext(name)[0]}.txt"
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -315,9 +335,7 @@ class RowsWriter:
         for row in rows or [dict.fromkeys(self._columns, "")]:
             self._rows[split].append([(row | {"file": file})[column] for column in self._columns])
 
-    def _fields(self, image: LabelledImage, labels: np.ndarray, ignore: str) -> list[dict[str, str]]:
-        boxes, beyond = box_numbers(labels, (1, 1) if self._in_fractions else image.size_hw, self._form)
-        _count_beyond(beyond * max(image.size_hw) if self._in_fractions else beyond, self.losses)
+    def _fields(self, labels: np.ndarray, boxes: np.ndarray, ignore: str) -> list[dict[str, str]]:
         rows = []
         for label, box in zip(labels, boxes, strict=True):
             index = int(label[0])

@@ -57,9 +57,9 @@ def convert(options: Mapping[str, Any]) -> Path:
     _check_outside(output, asked, description)
     ensure_generated(description.generator)
     splits, skipped = _read(description, asked)
+    _check_objects(splits, description)
     if not asked.data or asked.split or asked.group:
         splits = _split_anew(splits, splitting, asked, description)
-    _check_objects(splits, description)
     draft = output.parent / f".{output.name}-{os.getpid()}"
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
@@ -166,9 +166,10 @@ def _check_objects(splits: Mapping[str, Sequence[LabelledImage]], description: D
         split = POOL if POOL in description.splits else next(iter(description.splits))
         opened = open_split(description, split)
         image = opened.images[0]
+        advice = "; --image-name says how images are named after files of rows" if description.format == "rows" else ""
         raise UserError(
             f"{description.file}: expected labels but none of the {len(opened.images)} images has any. "
-            f"Those of {image} are looked for in {opened.label_file(image)}"
+            f"Those of {image} are looked for in {opened.label_file(image)}{advice}"
         )
 
 

@@ -85,10 +85,22 @@ def _describe_source(asked: ConvertOptions) -> DataDescription:
 
 
 def rows_settings(asked: ConvertOptions) -> dict[str, Any]:
-    """The options about rows that were given, as keys of a data YAML."""
-    defaults = ConvertOptions.defaults()
-    values = {name: getattr(asked, name) for name in ROWS_OPTIONS if getattr(asked, name) != defaults[name]}
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+    """The options about rows that were given, as keys of a data YAML.
+
+    Raises:
+        UserError: a value that such a key cannot have.
+    """
+    defaults, settings = ConvertOptions.defaults(), {}
+    for name in ROWS_OPTIONS:
+        value = getattr(asked, name)
+        if value == defaults[name]:
+            continue
+        settings[name] = list(value) if isinstance(value, tuple) else value
+        try:
+            LABEL_FORMATS.entry("rows").parameters[name].check(settings[name])
+        except UserError as error:
+            raise UserError(f"--{name.replace('_', '-')}: {error}") from None
+    return settings
 
 
 def _images_beside(file: Path) -> Path:

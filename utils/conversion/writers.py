@@ -18,7 +18,7 @@ from utils.conversion.decimals import VOC, Numbers, box_numbers, fraction_text, 
 from utils.conversion.options import ConvertOptions
 from utils.conversion.records import LabelledImage, Losses, first_of_equal
 from utils.conversion.sources import rows_settings
-from utils.datasets.formats.rows import BOXES, Rows, check_columns, check_separator, role_of
+from utils.datasets.formats.rows import BOXES, Rows, check_separator, role_of
 from utils.datasets.image_files import IMAGE_SUFFIXES
 from utils.errors import UserError
 
@@ -291,10 +291,6 @@ class RowsWriter:
         self._folder, self._names, self.losses = folder, names, Losses(self.title)
         default = ["file", "x1", "y1", "x2", "y2", "class", *(["ignore"] if has_regions else [])]
         self._settings = {"columns": default, **settings}
-        try:
-            check_columns(self._settings["columns"])
-        except UserError as error:
-            raise UserError(f"--columns: {error}") from None
         self._columns = [role_of(column) or "" for column in self._settings["columns"]]
         if "" in self._columns:
             raise UserError("--columns: expected what each column holds, but _ says nothing to write")

@@ -74,7 +74,7 @@ def check_columns(value: Any) -> tuple[str, ...]:
         raise UserError(f"expected a list of column names but got {value!r:.80}")
     for name in value:
         if name not in SKIP and role_of(name) is None:
-            raise unknown_name("column", name, [*ROLES, SKIP[0]])
+            raise unknown_name("column", name, [*COLUMNS, SKIP[0]])
     roles = [role_of(name) for name in value if name not in SKIP]
     for name in value:
         if roles.count(role_of(name)) > 1:

@@ -140,7 +140,8 @@ def plan(asked: StudyOptions, training: Mapping[str, Any]) -> list[StudyRun]:
         raise UserError(f"--seeds: expected one or more different seeds but got {', '.join(map(str, seeds)) or 'none'}")
     presets = preset_names(asked.hyps)
     description = read_data_yaml(find_file(asked.data, "data file", ("data",)))
-    complete = complete_options(training, description.defaults, asked.data)
+    defaults = {name: value for name, value in description.defaults.items() if name != "hyp"}  # --hyps says it
+    complete = complete_options(training, defaults, asked.data)
     hyperparameters = load_presets(presets, complete, asked.allow_differences)
     complete = dataclasses.replace(complete, imgsz=_network_image_size(complete, description.names))
     options = complete.to_mapping()

@@ -22,6 +22,8 @@ from utils.checkpoint import load_checkpoint
 from utils.config.parser import CommandParser
 from utils.errors import DivergenceError, UserError
 from utils.training.log import COLUMNS
+from utils.training.options import TrainOptions
+from utils.training.resolve import complete_options
 from utils.training.session import should_stop
 
 
@@ -140,6 +142,15 @@ def test_data_yaml_brings_defaults_and_a_flag_overrides_them(options: dict, capl
     data.write_text(data.read_text().replace("epochs", "epoch"))
     with pytest.raises(UserError, match=r"data.yaml: defaults: .*unknown option 'epoch'.*Did you mean 'epochs'"):
         train.run(**options)
+
+
+def test_epochs_of_a_data_yaml_are_for_its_hyper_parameters() -> None:
+    suggested = {"hyp": "hyp.rs.yaml", "epochs": 16, "imgsz": 160}
+    assert complete_options({}, suggested, "set.yaml").epochs == 16
+    other = complete_options({"hyp": "hyp.iou.yaml"}, suggested, "set.yaml")
+    assert (other.hyp, other.epochs, other.imgsz) == ("hyp.iou.yaml", TrainOptions.epochs, 160)
+    assert complete_options({"hyp": "hyp.iou.yaml", "epochs": 7}, suggested, "set.yaml").epochs == 7
+    assert complete_options({"hyp": "hyp.iou.yaml"}, {"epochs": 16}, "set.yaml").epochs == 16
 
 
 def test_early_stopping(options: dict) -> None:

@@ -68,7 +68,9 @@ def make_plan(given: Mapping[str, Any]) -> Plan:
     training = {"name": NAME, "project": PROJECT} | ({"hyp": PAP_BASE} if own.what == "pap" else {})
     training |= {name: value for name, value in given.items() if name in TrainOptions.specs()}
     description = read_data_yaml(find_file(own.data, "data file", ("data",)))
-    complete = complete_options(training, description.defaults, own.data)
+    # the search starts from the usual hyper-parameters, whatever the data set suggests to train with
+    defaults = {name: value for name, value in description.defaults.items() if name != "hyp"}
+    complete = complete_options(training, defaults, own.data)
     base = run_hyperparameters(complete)
     space = _space(own, complete, base)
     row = run_settings(complete.to_mapping(), base.to_mapping())

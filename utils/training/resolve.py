@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 def complete_options(given: Mapping[str, Any], data_defaults: Mapping[str, Any], data_file: str) -> TrainOptions:
     """Options in full: those given, else those of the data YAML, else the defaults of the command.
 
+    Where the data YAML suggests hyper-parameters and others are given, its epochs are not taken either.
+
     Raises:
         UserError: unknown option, or a value that its flag would refuse; bad entries of the data YAML name its file.
     """
@@ -31,7 +33,10 @@ def complete_options(given: Mapping[str, Any], data_defaults: Mapping[str, Any],
         defaults = TrainOptions.checked(data_defaults)
     except UserError as error:
         raise UserError(f"{data_file}: defaults: {error}") from None
-    taken = {name: value for name, value in defaults.items() if name not in given}
+    left_out = set(given)
+    if "hyp" in given and "hyp" in defaults:
+        left_out.add("epochs")  # they were suggested for the other hyper-parameters
+    taken = {name: value for name, value in defaults.items() if name not in left_out}
     if taken:
         log.info("from %s: %s", data_file, ", ".join(f"{name} {value}" for name, value in taken.items()))
     options = TrainOptions(**{**taken, **given})

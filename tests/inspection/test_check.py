@@ -256,6 +256,28 @@ def test_faults_of_yolo_text_files(tmp_path: Path) -> None:
     ]
 
 
+def test_labels_and_lists_beside_the_images(tmp_path: Path) -> None:
+    """One folder with everything: the lists are no labels without image, and images of the other split have labels."""
+    write_data_set(tmp_path / "set")
+    folder = tmp_path / "flat"
+    folder.mkdir()
+    for file in [*(tmp_path / "set" / "images").iterdir(), *(tmp_path / "set" / "labels").iterdir()]:
+        shutil.copyfile(file, folder / file.name)
+    for split, names in {"train": ("1.png", "2.png", "street.png"), "val": ("1.png",)}.items():
+        (folder / f"{split}.txt").write_text("".join(f"./{name}\n" for name in names))
+    data = folder / "data.yaml"
+    data.write_text(yaml.safe_dump({"train": "train.txt", "val": "val.txt", "names": ["red", "green", "blue"]}))
+    report = inspect(data, tmp_path, imgsz=128)
+    found = [(finding.kind, Path(finding.file).name, finding.text) for finding in report.findings]
+    assert found == [
+        ("leak", "1.png", "in train and in val"),
+        ("class-not-in-val", "", "green: 2 objects in train"),
+    ]
+    (folder / "left.txt").write_text("")
+    report = inspect(data, tmp_path, imgsz=128)
+    assert [Path(finding.file).name for finding in report.findings if finding.kind == "orphan-labels"] == ["left.txt"]
+
+
 def test_split_without_objects_and_without_images(tmp_path: Path) -> None:
     data = write_data_set(tmp_path / "set")
     for file in (tmp_path / "set" / "labels").iterdir():

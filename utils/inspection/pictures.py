@@ -70,7 +70,7 @@ def pictures(examination: Examination, findings: Iterable[Finding]) -> list[Pict
 
 
 def _worst(of_image: dict[tuple[str, str], list[Finding]]) -> list[tuple[str, str]]:
-    """Of each kind of finding the images that have most of it, the most serious kinds first."""
+    """Of each kind of finding the images that have most of it, the most serious kinds first; then those with most."""
     groups = group_findings(finding for findings in of_image.values() for finding in findings)
     chosen: list[tuple[str, str]] = []
     for findings in groups.values():
@@ -79,7 +79,8 @@ def _worst(of_image: dict[tuple[str, str], list[Finding]]) -> list[tuple[str, st
             counts[finding.split, finding.image] += 1
         most = sorted(counts, key=lambda key: (-counts[key], key))
         chosen += [key for key in most[:PER_KIND] if key not in chosen]
-    return chosen[:MOST_PICTURES]
+    rest = sorted((key for key in of_image if key not in chosen), key=lambda key: (-len(of_image[key]), key))
+    return [*chosen, *rest][:MOST_PICTURES]
 
 
 def _samples(examination: Examination) -> list[tuple[str, str]]:

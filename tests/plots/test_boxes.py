@@ -13,7 +13,7 @@ import torch
 
 from tests.cases import case
 from utils.errors import UserError
-from utils.plots.boxes import class_colour, draw_boxes, plot_batch
+from utils.plots.boxes import class_colour, draw_boxes, plot_batch, score_text
 from utils.plots.training import plot_labels, plot_results
 from utils.structures import Detections
 from utils.training.log import RunLog
@@ -247,3 +247,16 @@ def test_nothing_global_in_matplotlib_is_touched(tmp_path):
     backend, open_figures, style = matplotlib.get_backend(), plt.get_fignums(), dict(matplotlib.rcParams)
     plot_labels([np.array([[0, 0.5, 0.5, 0.1, 0.1]])], NAMES, tmp_path / "labels.jpg")
     assert (matplotlib.get_backend(), plt.get_fignums(), dict(matplotlib.rcParams)) == (backend, open_figures, style)
+
+
+def test_scores_are_written_as_people_read_them():
+    cases = {1.0: "1.00", 0.874: "0.87", 0.01: "0.01", 0.0072: "0.0072", 0.0001: "0.0001", 3e-6: "<0.0001", 0.0: "0.00"}
+    assert {score: score_text(score) for score in cases} == cases
+
+
+def test_a_box_beyond_the_image_is_drawn_along_its_border():
+    image = np.full((60, 80, 3), 200, np.uint8)
+    drawn = draw_boxes(image, np.array([[-500.0, 20, 900, 700]]), ["far"], [0], line_thickness=2)
+    colour = np.array(class_colour(0))
+    for line in (drawn[40:55, 0], drawn[40:55, -1], drawn[-1, 10:70]):
+        assert (line == colour).all()

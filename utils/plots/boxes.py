@@ -49,7 +49,10 @@ def draw_boxes(
     Returns:
         (H, W, 3) uint8, BGR.
     """
-    corners = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
+    height, width = image.shape[:2]
+    # an untrained network's boxes reach far beyond the image: a line along its border says so, a tag stays inside
+    limit = np.array([width, height, width, height]) - 1
+    corners = np.clip(np.asarray(boxes, dtype=np.float64).reshape(-1, 4), 0, limit)
     texts = list(texts) or [""] * len(corners)
     numbers = [int(number) for number in classes] or [0] * len(corners)
     thickness = line_thickness or max(1, round(min(image.shape[:2]) / 250))
@@ -67,8 +70,10 @@ def draw_boxes(
 
 
 def score_text(score: float) -> str:
-    """A score for a picture: two digits, and an exponent where these would hide how small it is."""
-    return f"{score:.2f}" if score >= 0.01 else f"{score:.0e}"
+    """A score for a picture, as people write it: 0.87, 0.0072, and from 1e-4 down ``<0.0001``."""
+    if score >= 0.01 or score <= 0:
+        return f"{score:.2f}"
+    return f"{score:.4f}" if score >= 0.0001 else "<0.0001"
 
 
 def _draw_text(

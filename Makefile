@@ -11,7 +11,7 @@ install: ## create .venv and install everything that the program and its tests n
 	.venv/bin/pip install -q -r requirements-dev.txt
 
 test: ## run all tests
-	$(PYTHON) -m pytest -q
+	$(PYTHON) -m pytest -q -n auto --dist loadfile
 
 lint: ## ruff (rules and format) and mypy
 	$(PYTHON) -m ruff check .

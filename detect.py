@@ -42,6 +42,7 @@ def load(
     conf: float | str = "auto",
     calibrate: str = "none",
     augment: bool = False,
+    cfg: str | Path | None = None,
 ) -> Detector:
     """Load a checkpoint for detection.
 
@@ -53,12 +54,13 @@ def load(
         calibrate: ``isotonic`` or ``platt`` shows probabilities for scores, by the map of each class in the checkpoint;
             a number given as ``conf`` then is a probability. ``none`` shows scores as the network gives them.
         augment: look at each image at three sizes, once mirrored.
+        cfg: model YAML, where the file holds a state dict alone.
 
     Raises:
         UserError: no such file or device, a file of another kind, other classes, or a checkpoint without what ``conf``
             or ``calibrate`` asks for.
     """
-    return load_detector(weights, device, conf, calibrate, augment)[0]
+    return load_detector(weights, device, conf, calibrate, augment, cfg)[0]
 
 
 def predict(**options: Unpack[DetectKeywords]) -> list[Result]:
@@ -80,7 +82,9 @@ def predict(**options: Unpack[DetectKeywords]) -> list[Result]:
     if asked.view_img:
         check_screen()
     device = select_device(asked.device)
-    detector, thresholds = load_detector(asked.weights, device, asked.conf_thres, asked.calibrate, asked.augment)
+    detector, thresholds = load_detector(
+        asked.weights, device, asked.conf_thres, asked.calibrate, asked.augment, asked.cfg
+    )
     detector.iou, detector.max_det = asked.iou_thres, asked.max_det
     detector.classes, detector.agnostic, detector.half = asked.classes, asked.agnostic_nms, asked.half
     files = DetectionFiles(

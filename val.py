@@ -142,7 +142,7 @@ def _prepare(options: ValOptions) -> _Job:
     """Load the networks, find the data, and see that they go together."""
     device = select_device(options.device)
     files = options.weights
-    model, contents = load_networks(files, device, options.augment)
+    model, contents = load_networks(files, device, options.augment, options.cfg or None)
     description = read_data_yaml(data_file(options.data, contents[0], files[0]))
     check_classes(description, model.names, options.single_cls, files[0])
     if options.save_thresholds and options.single_cls and model.nc > 1:

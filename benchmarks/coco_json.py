@@ -55,7 +55,7 @@ def read(folder: Path, what: str) -> None:
     """Read the labels of the file, or the labels that a scan kept, and print seconds and peak memory."""
     import utils.datasets.scan as scan
 
-    scan.check_image = lambda path: SIZE_HW  # type: ignore[assignment]
+    scan.check_image = lambda path: SIZE_HW
     description = DataDescription(
         folder / "set.yaml",
         folder,

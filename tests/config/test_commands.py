@@ -53,9 +53,10 @@ TRAINING = """amp batch-size cache cfg cos-lr data device epochs evolve exist-ok
 FLAGS = {
     "train.py": TRAINING,
     "check.py": "cfg data exist-ok html hyp img img-size imgsz json name project weights",
-    "val.py": """augment batch-size calibrate coco-api conf-thres data device exist-ok half img img-size imgsz iou-thres
-        max-det name project save-conf save-json save-thresholds save-txt single-cls task verbose weights workers""",
-    "detect.py": """agnostic-nms augment calibrate classes conf-thres device exist-ok half hide-conf hide-labels img
+    "val.py": """augment batch-size calibrate cfg coco-api conf-thres data device exist-ok half img img-size imgsz
+        iou-thres max-det name project save-conf save-json save-thresholds save-txt single-cls task
+        verbose weights workers""",
+    "detect.py": """agnostic-nms augment calibrate cfg classes conf-thres device exist-ok half hide-conf hide-labels img
         img-size imgsz iou-thres line-thickness max-det name nosave project save-conf save-crop save-csv save-format
         save-txt source vid-stride view-img weights""",
     "study.py train": f"allow-differences csv hyps seeds {TRAINING}",

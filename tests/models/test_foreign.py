@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+import detect
 from models.loading import load_model, model_from_weights
 from models.state_dict import write_state_dict
 from models.yolo import build_model
@@ -72,6 +73,10 @@ def test_a_state_dict_alone_needs_its_model_file(yolov5n: Path, tmp_path: Path) 
     again, _ = load_model(tmp_path / "state.pt", cfg="yolov5n.yaml")
     with torch.no_grad():
         assert np.abs(again(images).numpy() - wanted).max() <= 1e-4 * np.abs(wanted).max()
+    (found,) = detect.predict(
+        weights=tmp_path / "state.pt", cfg="yolov5n.yaml", source=np.zeros((64, 64, 3), np.uint8), nosave=True
+    )
+    assert found.names == {0: "class0", 1: "class1", 2: "class2"}
     torch.save({"only": torch.zeros(1)}, tmp_path / "other.pt")
     with pytest.raises(UserError, match=r"other\.pt: expected a head with 3 x \(5 \+ classes\) outputs but found 0"):
         load_model(tmp_path / "other.pt", cfg="yolov5n.yaml")

@@ -166,6 +166,7 @@ def load_detector(
     conf: float | str,
     calibrate: str,
     augment: bool,
+    cfg: str | Path | None = None,
 ) -> tuple[Detector, str]:
     """Load a checkpoint for detection, see ``detect.load``.
 
@@ -174,7 +175,7 @@ def load_detector(
     """
     device = device if isinstance(device, torch.device) else select_device(device)
     files = [weights] if isinstance(weights, str | Path) else list(weights)
-    network, contents = load_networks(files, device, augment)
+    network, contents = load_networks(files, device, augment, cfg or None)
     point = choose_operating_point(contents, files, conf, calibrate)
     size = contents[0].get("image_size") or DEFAULT_IMAGE_SIZE
     detector = Detector(

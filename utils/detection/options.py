@@ -30,6 +30,7 @@ class DetectOptions(Options):
     }
 
     weights: tuple[str, ...] = required(Many(None, Text()), "checkpoint, e.g. .../best.pt; several form an ensemble")
+    cfg: str = option(Text(""), "model YAML, for weights that are a state dict alone")
     source: Source | Sequence[Source] = option(
         Anything("data/images"), "image, folder, glob pattern, .txt list, video, camera number or stream"
     )
@@ -75,6 +76,7 @@ class DetectKeywords(TypedDict, total=False):
     """Keywords of ``detect.predict``; see :class:`DetectOptions`."""
 
     weights: Required[str | Path | Sequence[str | Path]]
+    cfg: str | Path
     source: Source | Sequence[Source]
     imgsz: int | Sequence[int] | None
     conf_thres: float | str

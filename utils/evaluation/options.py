@@ -28,6 +28,7 @@ class ValOptions(Options):
     }
 
     weights: tuple[str, ...] = required(Many(None, Text()), "checkpoint, e.g. .../best.pt; several form an ensemble")
+    cfg: str = option(Text(""), "model YAML, for weights that are a state dict alone")
     data: str | None = option(Text(None), "data YAML (default: the one of the training)")
     batch_size: int = option(Whole(32, 1), "batch size")
     imgsz: tuple[int, ...] | None = option(
@@ -64,6 +65,7 @@ class ValKeywords(TypedDict, total=False):
     """Keywords of ``val.evaluate``; see :class:`ValOptions`."""
 
     weights: Required[str | Path | Sequence[str | Path]]
+    cfg: str | Path
     data: str | Path | None
     batch_size: int
     imgsz: int | Sequence[int] | None

@@ -10,7 +10,7 @@ import functools
 import logging
 import shutil
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -27,7 +27,7 @@ from models.loading import load_model
 from models.yolo import describe
 from utils import distributed
 from utils.checkpoint import add_to_checkpoint, load_checkpoint, save_checkpoint, strip_checkpoint
-from utils.config.console import images_bar, run_main
+from utils.config.console import images_bar, run_main, shown_messages
 from utils.criterion.criterion import Criterion
 from utils.datasets import DetectionDataset, multi_scale_size, read_data_yaml
 from utils.errors import UserError
@@ -160,7 +160,7 @@ def run(
         on_epoch: called by the main process after each epoch with the epoch's index, from 0, and its validation
             metrics, None without validation. An exception that it raises ends the training and is passed on.
         options: see :class:`utils.training.options.TrainOptions`, e.g. ``data="bccd.yaml"``, ``batch_size=8``,
-            ``set=["lr0=0.02"]``.
+            ``set=["lr0=0.02"]``. Messages are shown where the caller has set up no logging, unless ``quiet``.
 
     Returns:
         TrainResult, None in all processes but the main one under torchrun; with ``evolve`` the SearchResult of
@@ -170,8 +170,12 @@ def run(
         UserError: an invalid option, file, key or name.
     """
     given = TrainOptions.checked(options)
-    if given.get("evolve") is not None:
-        return evolve(run, given)
+    with shown_messages(given.get("quiet", False)):
+        return evolve(run, given) if given.get("evolve") is not None else _run(given, on_epoch)
+
+
+def _run(given: Mapping[str, Any], on_epoch: Callable[[int, Metrics | None], None] | None) -> TrainResult | None:
+    """:func:`run` of checked options."""
     started = time.monotonic()
     checkpoint, save_dir = None, None
     if given.get("resume"):

@@ -48,7 +48,7 @@ COMMANDS = (
 
 TRAINING = """amp batch-size cache cfg cos-lr data device epochs evolve exist-ok freeze hyp image-weights img
     img-size imgsz label-smoothing multi-scale name noautoanchor noplots nosave noval optimizer patience project
-    quad rect resume
+    quad quiet rect resume
     save-period seed set single-cls strict sync-bn weights workers"""
 FLAGS = {
     "train.py": TRAINING,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from utils.config.console import images_bar, progress_bar, run_main, setup_logging
+from utils.config.console import images_bar, progress_bar, run_main, setup_logging, shown_messages
 from utils.errors import UserError
 from utils.files import ROOT
 
@@ -105,3 +105,16 @@ def test_images_bar_counts_images_on_a_terminal(capsys, monkeypatch):
 def test_progress_bar_is_silent_without_a_terminal(capsys):
     assert list(progress_bar(range(3), total=3, desc="train")) == [0, 1, 2]
     assert capsys.readouterr() == ("", "")
+
+
+def test_messages_are_shown_for_a_while_where_nobody_set_up_logging(fresh_logging, capsys):
+    """As train.run in a notebook: shown without handlers of the caller's own, and nothing stays behind."""
+    root = logging.getLogger()
+    root.handlers[:], before = [], root.level
+    for quiet, out in ((False, "epoch 1\n"), (True, "")):
+        with shown_messages(quiet):
+            logging.getLogger("train").info("epoch 1")
+            logging.getLogger("train").warning("odd")
+        captured = capsys.readouterr()
+        assert (captured.out, captured.err) == (out, "warning: odd\n"), f"quiet {quiet}"
+        assert (root.handlers, root.level) == ([], before)

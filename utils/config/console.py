@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,26 @@ def setup_logging() -> None:
         root.setLevel(logging.INFO)
 
 
+@contextlib.contextmanager
+def shown_messages(quiet: bool = False) -> Iterator[None]:
+    """Show this program's messages for a while, as a notebook wants them: where the caller has set up no logging.
+
+    Args:
+        quiet: warnings and errors alone, and no progress bars.
+    """
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    if not handlers:
+        setup_logging()
+    if quiet:
+        root.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        root.setLevel(level)
+        root.handlers[:] = [handler for handler in root.handlers if handler in handlers]
+
+
 def progress_bar(iterable: Iterable, total: int | None = None, desc: str = "") -> tqdm:
     """A bar with rate and time left; silent where stderr is no terminal, and in all processes but the main one."""
     return tqdm(iterable, total=total, desc=desc, disable=_is_quiet(), dynamic_ncols=True)
@@ -86,4 +107,5 @@ def images_bar(total: int | None, desc: str = "", show: bool = True) -> tqdm:
 
 
 def _is_quiet() -> bool:
-    return not (sys.stderr.isatty() and distributed.is_main())
+    silenced = not logging.getLogger().isEnabledFor(logging.INFO) and bool(logging.getLogger().handlers)
+    return silenced or not (sys.stderr.isatty() and distributed.is_main())

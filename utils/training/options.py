@@ -13,7 +13,7 @@ from utils.config.schema import Many, Text, Whole
 from utils.parameters import Choice, Number
 
 # What may change between a run and its continuation, because results do not depend on it.
-FREE_ON_RESUME = ("resume", "device", "workers", "cache", "noplots", "save_period")
+FREE_ON_RESUME = ("resume", "device", "workers", "cache", "noplots", "save_period", "quiet")
 
 # Flags of YOLOv5's train.py that this program does not have, and what to do instead.
 _UNAVAILABLE = {
@@ -54,6 +54,7 @@ class TrainOptions(Options):
     noval: bool = switch("validate only after the final epoch")
     noautoanchor: bool = switch("keep the model's anchors even if they fit the data badly")
     noplots: bool = switch("save no plots")
+    quiet: bool = switch("show warnings and errors alone")
     cache: str | None = option(
         Choice(None, ("ram", "disk", "val")),
         "cache decoded images in memory (ram, also without a value) or on disk; val: validation images only, in memory",
@@ -107,6 +108,7 @@ class TrainKeywords(TypedDict, total=False):
     noval: bool
     noautoanchor: bool
     noplots: bool
+    quiet: bool
     cache: str | None
     image_weights: bool
     device: str

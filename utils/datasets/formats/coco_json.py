@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import hashlib
 import json
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 
@@ -67,14 +68,14 @@ class CocoJson:
     def open_split(self, split: str, sources: Sequence[Path], root: Path, names: Sequence[str]) -> LabelledSplit:
         """See :class:`~utils.datasets.formats.base.LabelFormat`."""
         file = self._file(split, sources, root)
-        index = _read_index(file)
+        index, content = _read_index(file)
         for category in index.categories:
             if category not in names:
                 advice = "list it under 'ignore' to leave it out"
                 raise UserError(f"{unknown_name('category', category, names, str(file))} {advice}")
         find = _finder(sources, root, index.images)
         images = {find(name): image_id for name, image_id in index.images.items()}
-        reader = _Reader(file, {path: image_id for path, image_id in images.items()}, names)
+        reader = _Reader(file, images, names, content)
         numbers = tuple(index.categories.get(name, -1) for name in names)
         return LabelledSplit(list(images), lambda _: str(file), reader, images, numbers, file)
 
@@ -84,7 +85,7 @@ class CocoJson:
         Raises:
             UserError: as :meth:`open_split`.
         """
-        categories = _read_index(self._file(split, sources, root)).categories
+        categories = _read_index(self._file(split, sources, root))[0].categories
         return sorted(categories, key=lambda name: categories[name])
 
     def _file(self, split: str, sources: Sequence[Path], root: Path) -> Path:
@@ -121,7 +122,7 @@ def first_image(file: Path) -> str:
     Raises:
         UserError: a file that cannot be read.
     """
-    return next(iter(_read_index(file).images), "")
+    return next(iter(_read_index(file)[0].images), "")
 
 
 def _finder(sources: Sequence[Path], root: Path, names: Mapping[str, Any]) -> Callable[[str], str]:
@@ -141,7 +142,7 @@ def _finder(sources: Sequence[Path], root: Path, names: Mapping[str, Any]) -> Ca
 def _load_json(file: Path) -> dict[str, Any]:
     try:
         with file.open(encoding="utf-8-sig") as text:
-            content = json.load(text)
+            content = _parse(text)
     except OSError as error:
         raise UserError(f"{file}: cannot be read: {error.strerror or error}") from None
     except (ValueError, RecursionError) as error:
@@ -158,6 +159,17 @@ def _load_json(file: Path) -> dict[str, Any]:
     return content
 
 
+def _parse(text: IO[str]) -> Any:
+    """``json.load`` without the garbage collector, which would look at millions of new lists again and again."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        return json.load(text)
+    finally:
+        if collects:
+            gc.enable()
+
+
 def _index_of(content: Mapping[str, Any], file: Path) -> _Index:
     images = {str(row["file_name"]): row["id"] for row in content["images"]}
     if len(images) < len(content["images"]):
@@ -172,8 +184,12 @@ def _index_of(content: Mapping[str, Any], file: Path) -> _Index:
     return _Index(images, categories)
 
 
-def _read_index(file: Path) -> _Index:
-    """Images and categories, from the cache where the file has not changed: the whole of COCO takes many seconds."""
+def _read_index(file: Path) -> tuple[_Index, dict[str, Any] | None]:
+    """Images and categories, from the cache where the file has not changed: the whole of COCO takes many seconds.
+
+    Returns:
+        The index, and the content of the file where it had to be read.
+    """
     status = file.stat()
     identity = f"{INDEX_VERSION} {file.resolve()} {status.st_size} {status.st_mtime_ns}"
     digest = hashlib.sha256(str(file.resolve()).encode(errors="surrogateescape")).hexdigest()
@@ -181,43 +197,49 @@ def _read_index(file: Path) -> _Index:
     try:
         kept = json.loads(cache.read_text(encoding="utf-8"))
         if kept["identity"] == identity:
-            return _Index(dict(kept["images"]), dict(kept["categories"]))
+            return _Index(dict(kept["images"]), dict(kept["categories"])), None
     except (OSError, ValueError, KeyError, TypeError):
         pass  # none, or a damaged one: read anew
-    index = _index_of(_load_json(file), file)
+    content = _load_json(file)
+    index = _index_of(content, file)
     text = json.dumps({"identity": identity, "images": index.images, "categories": index.categories})
     with contextlib.suppress(OSError):  # then it is read again next time
         write_atomically(cache, lambda target: target.write(text.encode()))
-    return index
+    return index, content
 
 
 class _Reader:
     """Labels of the images of one file, which is read when the first of them is asked for."""
 
-    def __init__(self, file: Path, ids: Mapping[str, int | str], names: Sequence[str]) -> None:
+    def __init__(
+        self, file: Path, ids: Mapping[str, int | str], names: Sequence[str], content: dict[str, Any] | None
+    ) -> None:
         self._file, self._ids, self._names = file, ids, tuple(names)
+        self._content = content  # of the file, where it has been read already
         self._rows: dict[int | str, list[dict[str, Any]]] | None = None
         self._classes: dict[Any, int] = {}
         self._lock = threading.Lock()  # images are asked for by several threads
 
     def _read(self) -> None:
-        content = _load_json(self._file)
+        content = _load_json(self._file) if self._content is None else self._content
+        self._content = None
         index = {name: number for number, name in enumerate(self._names)}
         self._classes = {row["id"]: index[str(row["name"])] for row in content["categories"]}
         known = {row["id"] for row in content["images"]}
         rows: dict[int | str, list[dict[str, Any]]] = {}
         annotations = content.get("annotations")
         for number, row in enumerate(annotations if isinstance(annotations, list) else ()):
-            where = f"{self._file}: annotations[{number}]"
             if not isinstance(row, dict) or any(key not in row for key in OBJECT_KEYS):
-                keys = ", ".join(OBJECT_KEYS)
-                raise UserError(f"{where}: expected the keys {keys} but found {row!r:.80}")
+                raise self._wrong(number, f"expected the keys {', '.join(OBJECT_KEYS)} but found {row!r:.80}")
             if row["image_id"] not in known:
-                raise UserError(f"{where}: image_id {row['image_id']!r:.40} is not among the images")
+                raise self._wrong(number, f"image_id {row['image_id']!r:.40} is not among the images")
             if row["category_id"] not in self._classes:
-                raise UserError(f"{where}: category_id {row['category_id']!r:.40} is not among the categories")
+                raise self._wrong(number, f"category_id {row['category_id']!r:.40} is not among the categories")
             rows.setdefault(row["image_id"], []).append(row)
         self._rows = rows
+
+    def _wrong(self, number: int, reason: str) -> UserError:
+        return UserError(f"{self._file}: annotations[{number}]: {reason}")
 
     def __call__(self, image: str, size_hw: tuple[int, int]) -> Annotation:
         with self._lock:
